@@ -1,0 +1,107 @@
+"""Every error that a caller of Flowtally's own parts handles differently.
+
+    FlowtallyError
+    ├── InvalidInput            the sender's mistake; sending it again cannot help
+    │   ├── InvalidRecords      ... with every bad record named
+    │   ├── TooLarge            a limit of `limits.py` was passed
+    │   ├── UnsupportedMedia    a content type or coding that is not read here
+    │   ├── NotAcceptable       a format that is not written here
+    │   └── KeyReused           the same Idempotency-Key came with another body
+    ├── Unavailable             nothing was changed; send it again, with the same key, later
+    │   ├── Overloaded          too much is in flight
+    │   ├── NotAccepting        the promise cannot be kept now (disk full, failed sync, stopping)
+    │   └── DeadlinePassed      the request took too long
+    ├── DataFolderError         the data folder cannot be used as it is
+    │   ├── FolderInUse         another process has it
+    │   └── DamagedData         a file of it is damaged, missing or does not belong to it
+    └── SettingsError           a setting that cannot be used
+
+Which HTTP status each becomes is decided in `api/problems.py` alone. Internals raise built-ins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class FlowtallyError(Exception):
+    """The root. `str(error)` is a sentence for a person, without a trailing stop."""
+
+
+class InvalidInput(FlowtallyError):
+    """The request is not valid; it changed nothing, and repeating it cannot help."""
+
+
+@dataclass(frozen=True, slots=True)
+class FieldError:
+    """One fault in a body: `pointer` is a JSON Pointer (RFC 6901) such as `/3/bytes_rx`."""
+
+    pointer: str
+    detail: str
+
+
+class InvalidRecords(InvalidInput):
+    """At least one record is bad, so the whole batch is refused.
+
+    `errors` names the first of them, at most `limits.ERRORS_LISTED_MAX`; `errors_total` counts all.
+    """
+
+    def __init__(
+        self, detail: str, errors: Sequence[FieldError], errors_total: int
+    ) -> None:
+        super().__init__(detail)
+        self.errors = tuple(errors)
+        self.errors_total = errors_total
+
+
+class TooLarge(InvalidInput):
+    """The body passes a limit: bytes on the wire, bytes decoded, or records."""
+
+
+class UnsupportedMedia(InvalidInput):
+    """The body's Content-Type or Content-Encoding is not one that is read here."""
+
+
+class NotAcceptable(InvalidInput):
+    """None of the formats that the client accepts is written here."""
+
+
+class KeyReused(InvalidInput):
+    """The batch_id was used before with another body. The first one counts; this one does not."""
+
+
+class Unavailable(FlowtallyError):
+    """Nothing was changed. The same request may succeed after `retry_after_s` seconds."""
+
+    def __init__(self, detail: str, retry_after_s: int = 1) -> None:
+        super().__init__(detail)
+        self.retry_after_s = retry_after_s
+
+
+class Overloaded(Unavailable):
+    """A bound of `limits.py` is reached: slow down and retry."""
+
+
+class NotAccepting(Unavailable):
+    """The store cannot keep its promise now: it acknowledges nothing until that has changed."""
+
+
+class DeadlinePassed(Unavailable):
+    """The request was not done in time. Whether it was counted is unknown: repeat it by its key."""
+
+
+class DataFolderError(FlowtallyError):
+    """The data folder cannot be used as it is; nothing in it was changed."""
+
+
+class FolderInUse(DataFolderError):
+    """Another process has the data folder open."""
+
+
+class DamagedData(DataFolderError):
+    """A file is damaged, missing, or not of this folder. It is named and left as it is."""
+
+
+class SettingsError(FlowtallyError):
+    """A setting is unknown or its value cannot be used."""

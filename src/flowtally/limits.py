@@ -1,0 +1,80 @@
+"""Every bound of the service, in one place, each with the reason for its size.
+
+A queue, body, batch, cache, retry or loop that is not bounded here is a defect. What an operator
+may change is a field of `config.Settings` whose default stands here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+KIB = 1024
+MIB = 1024 * KIB
+GIB = 1024 * MIB
+
+# The contract of POST /v1/flows.
+BODY_BYTES_MAX = 16 * MIB
+"""On the wire, before decompression."""
+DECODED_BYTES_MAX = 32 * MIB
+"""After decompression: a compressed body of 16 MiB could otherwise hold 16 GiB of zeros."""
+RECORDS_MAX = 100_000
+RECORD_BYTES_VALUE_MAX = 2**53 - 1
+"""The largest integer that every JSON reader keeps exactly (RFC 8259, section 6)."""
+HOUR_MAX = 2**31 - 1
+NAME_BYTES_MAX = 256
+"""UTF-8 bytes of src_app, dest_app and vpc_id, each."""
+UNKNOWN_DEPTH_MAX = 16
+"""How deep an unknown field may nest; it is read only to be ignored."""
+BATCH_ID_LENGTH_MAX = 128
+ERRORS_LISTED_MAX = 100
+"""Bad records named in one answer; the rest are counted."""
+
+# Requests.
+REQUEST_DEADLINE_S = 30.0
+DECODE_INLINE_BYTES_MAX = 32 * KIB
+"""Smaller bodies are decoded on the event loop: a hop to a thread costs more than the work."""
+DRAIN_S = 8.0
+"""How long a stop waits for what is in flight; the process is gone within 10 s."""
+
+# Admission and the committer.
+IN_FLIGHT_BYTES_MAX = 256 * MIB
+"""Bytes of bodies admitted and not yet answered."""
+QUEUE_BATCHES_MAX = 10_000
+GROUP_BATCHES_MAX = 1_000
+GROUP_ROWS_MAX = 200_000
+"""Flows in one commit: bounds how long one commit, and so every waiting answer, can take."""
+
+# Journal.
+PENDING_BYTES_MAX = 1 * GIB
+"""Tallies journalled and not yet in the store; beyond it, acknowledgement stops until it drains."""
+WAL_CHECKPOINT_BYTES = 16 * MIB
+"""The journal's write-ahead log is copied into the database in the background from this size."""
+WAL_BYTES_MAX = 256 * MIB
+"""From this size the copying is no longer left to a quiet moment: it waits for the writer."""
+DISK_FREE_BYTES_MIN = 64 * MIB
+"""Below this nothing is acknowledged: a commit that could fill the disk is not begun."""
+
+# Applier, compaction, retention.
+APPLY_BYTES_MAX = 64 * MIB
+"""Journal bytes taken into one DuckDB transaction."""
+APPLY_INTERVAL_S = 0.5
+"""How long pending tallies may wait when nobody reads: larger transactions cost less."""
+READ_BARRIER_S = 0.25
+"""How long a read waits for the applier before it sums the pending tallies itself."""
+HOUR_REVISIONS_MAX = 100_000
+"""Hours whose revision is kept in memory; others are asked of the store."""
+READ_CACHE_BYTES_MAX = 64 * MIB
+"""Encoded answers kept by (hour, format, revision)."""
+
+# Memory store.
+MEMORY_FLOWS_MAX = 20_000_000
+MEMORY_BATCH_IDS_MAX = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class BodyLimits:
+    """The bounds of one body; tests make them small."""
+
+    body_bytes_max: int = BODY_BYTES_MAX
+    decoded_bytes_max: int = DECODED_BYTES_MAX
+    records_max: int = RECORDS_MAX

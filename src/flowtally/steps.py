@@ -1,0 +1,33 @@
+"""Names for the moments at which a crash would be most awkward.
+
+The journal, the applier, the compaction and the retention call `on_step(name)` between the steps
+of their work. In service that does nothing; the crash tests pass a function that kills the process
+at one of these names, and so prove that every one of them is a safe place to die.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+OnStep = Callable[[str], None]
+
+STEPS = (
+    "commit.begun",  # the transaction is open, nothing is written
+    "commit.written",  # all rows are written, COMMIT is not yet called
+    "commit.synced",  # COMMIT has returned, nobody is answered
+    "apply.read",  # pending tallies are read from the journal
+    "apply.written",  # they are in DuckDB's transaction, which is not committed
+    "apply.committed",  # DuckDB has committed, the journal does not know
+    "discard.written",  # applied tallies are deleted in an open journal transaction
+    "discard.committed",  # ... and that is committed
+    "compact.written",  # base and recent rows are summed, not committed
+    "compact.committed",
+    "checkpoint.done",  # DuckDB's write-ahead log is in its database file
+    "expire.journalled",  # the decision to expire is in the journal
+    "expire.written",  # expired rows are deleted, not committed
+    "expire.committed",
+)
+
+
+def ignore(name: str) -> None:
+    """The hook of a running service: does nothing."""
