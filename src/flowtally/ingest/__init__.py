@@ -1,0 +1,1 @@
+"""From a decoded batch to its acknowledgement: admission, committer, journal."""

@@ -1,0 +1,53 @@
+"""Decides whether one more body may come in, by the bytes that are already in flight.
+
+A body is in flight from its first byte until its answer. Counting bytes, not requests, bounds the
+memory: one body of 16 MiB weighs as much as a hundred thousand small ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from flowtally.errors import Overloaded
+
+
+class Admission:
+    """Counts the bytes in flight; used from the event loop only, so it takes no lock."""
+
+    def __init__(self, in_flight_bytes_max: int) -> None:
+        self.in_flight_bytes_max = in_flight_bytes_max
+        self.in_flight_bytes = 0
+        self.refused_total = 0
+
+    @contextmanager
+    def admit(self) -> Iterator[Admitted]:
+        """Opens an empty account for one body; what was taken is given back at the end."""
+        admitted = Admitted(self)
+        try:
+            yield admitted
+        finally:
+            self.in_flight_bytes -= admitted.body_bytes
+
+
+class Admitted:
+    """The account of one body."""
+
+    __slots__ = ("_admission", "body_bytes")
+
+    def __init__(self, admission: Admission) -> None:
+        self._admission = admission
+        self.body_bytes = 0
+
+    def take(self, count: int) -> None:
+        """Accounts for `count` more bytes, or raises `Overloaded` and accounts for none."""
+        admission = self._admission
+        if admission.in_flight_bytes + count > admission.in_flight_bytes_max:
+            admission.refused_total += 1
+            raise Overloaded(
+                f"{admission.in_flight_bytes} bytes of bodies are being stored, and no more than "
+                f"{admission.in_flight_bytes_max} are taken at once",
+                retry_after_s=1,
+            )
+        admission.in_flight_bytes += count
+        self.body_bytes += count

@@ -1,0 +1,149 @@
+"""Group commit: what arrives while one commit runs goes into the next one together.
+
+There is no timer. When nothing is under way a batch is committed at once and alone; under load
+the group grows by itself to what arrives during one sync, and so the cost of the sync is shared by
+all of them. The committer stands before every sink and is the reason that a sink needs no lock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from flowtally import limits
+from flowtally.clock import Clock
+from flowtally.errors import NotAccepting, Overloaded
+from flowtally.model import Batch, Receipt
+from flowtally.ports import FlowSink
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Waiting:
+    batch: Batch
+    since_s: float
+    outcome: asyncio.Future[Receipt]
+
+
+@dataclass(frozen=True, slots=True)
+class CommitterLimits:
+    """The bounds of the queue and of one group; tests make them small."""
+
+    queue_batches_max: int = limits.QUEUE_BATCHES_MAX
+    group_batches_max: int = limits.GROUP_BATCHES_MAX
+    group_rows_max: int = limits.GROUP_ROWS_MAX
+
+
+class Committer:
+    """Hands batches to a sink in groups, one group at a time.
+
+    `observe_commit(batches, queue_s, commit_s)` is called after each commit, for metrics.
+    """
+
+    def __init__(
+        self,
+        sink: FlowSink,
+        clock: Clock,
+        bounds: CommitterLimits = CommitterLimits(),
+        observe_commit: Callable[[int, float, float], None] = lambda *_: None,
+    ) -> None:
+        self._sink = sink
+        self._clock = clock
+        self._bounds = bounds
+        self._observe_commit = observe_commit
+        self._queue: deque[_Waiting] = deque()
+        self._commit: asyncio.Task[None] | None = None
+        self._closed = False
+        self.beat_ms = clock.now_ms()
+        self.busy_since_s: float | None = None
+        """When the commit under way began, on the monotonic clock; None where none is."""
+
+    @property
+    def queued(self) -> int:
+        """Batches that wait for the next commit."""
+        return len(self._queue)
+
+    async def submit(self, batch: Batch) -> Receipt:
+        """Waits until the batch is durable and returns its receipt.
+
+        Raises `KeyReused`, `Overloaded` where the queue is full, and `NotAccepting`. A caller that
+        is cancelled while it waits does not take its batch out of the group: it is counted, and a
+        repeat with the same key is told so.
+        """
+        if self._closed:
+            raise NotAccepting("the service is stopping", retry_after_s=5)
+        reason = self._sink.refusing()
+        if reason is not None:
+            raise NotAccepting(reason, retry_after_s=5)
+        if len(self._queue) >= self._bounds.queue_batches_max:
+            raise Overloaded(
+                f"{len(self._queue)} batches wait to be stored, and no more may"
+            )
+        waiting = _Waiting(
+            batch, self._clock.monotonic_s(), asyncio.get_running_loop().create_future()
+        )
+        self._queue.append(waiting)
+        if self._commit is None:
+            self._commit = asyncio.create_task(self._commit_all(), name="committer")
+        return await waiting.outcome
+
+    async def close(self) -> None:
+        """Commits all that waits, then takes nothing more."""
+        self._closed = True
+        if self._commit is not None:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.shield(self._commit)
+
+    async def _commit_all(self) -> None:
+        try:
+            while self._queue:
+                await self._commit_group(self._take_group())
+        finally:
+            self._commit = None
+            self.busy_since_s = None
+
+    def _take_group(self) -> list[_Waiting]:
+        group: list[_Waiting] = []
+        rows = 0
+        while self._queue and len(group) < self._bounds.group_batches_max:
+            rows += len(self._queue[0].batch.tally)
+            if group and rows > self._bounds.group_rows_max:
+                break
+            group.append(self._queue.popleft())
+        return group
+
+    async def _commit_group(self, group: Sequence[_Waiting]) -> None:
+        began_s = self._clock.monotonic_s()
+        self.busy_since_s = began_s
+        try:
+            outcomes = await self._sink.write([waiting.batch for waiting in group])
+        except Exception as error:
+            if not isinstance(error, NotAccepting):
+                logger.exception("commit failed", extra={"batches": len(group)})
+                error = NotAccepting(
+                    "the batch could not be stored; see the server's log",
+                    retry_after_s=5,
+                )
+            for waiting in group:
+                _settle(waiting.outcome, error)
+            return
+        ended_s = self._clock.monotonic_s()
+        self.beat_ms = self._clock.now_ms()
+        self._observe_commit(len(group), began_s - group[0].since_s, ended_s - began_s)
+        for waiting, outcome in zip(group, outcomes, strict=True):
+            _settle(waiting.outcome, outcome)
+
+
+def _settle(future: asyncio.Future[Receipt], outcome: Receipt | Exception) -> None:
+    """Answers one waiter; one that went away (cancelled) is left alone."""
+    if future.done():
+        return
+    if isinstance(outcome, Receipt):
+        future.set_result(outcome)
+    else:
+        future.set_exception(outcome)

@@ -1,0 +1,502 @@
+"""The journal: the local database that a batch is committed to before its POST is answered.
+
+One SQLite database in WAL mode with synchronous=FULL. It holds the batch_ids (the idempotency
+index), the tallies not yet passed on (`pending`), and what was accepted per arrival hour
+(`ledger`); all three change in one transaction, so they agree whatever dies when. Every accepted batch has a
+sequence number, which is never given twice.
+
+Promises: `commit` returns after the sync. A failed sync ends all writing until the folder is opened
+again. A damaged file is named and left as it is.
+Leaves to others: what the pending tallies are passed on to (the applier), which thread calls
+(`commit` and `tidy` from one thread at a time; the reads from any), and the folder's lock.
+
+The tables are drawn in `docs/internals/data-folder.md`.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import threading
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from flowtally import limits
+from flowtally.clock import Clock
+from flowtally.errors import DamagedData, DataFolderError, KeyReused, NotAccepting
+from flowtally.ingest.journal_schema import (
+    FORMAT,
+    create_schema,
+    open_database,
+    state_of,
+)
+from flowtally.ingest.wal_scan import lost_commits
+from flowtally.model import MILLISECONDS_PER_HOUR, Account, Batch, Receipt
+from flowtally.steps import OnStep, ignore
+from flowtally.wire.blob import encode_tally
+
+logger = logging.getLogger(__name__)
+
+_TIDY_ROWS = 5_000
+"""Rows deleted in one transaction of `tidy`: a commit never waits for more than these."""
+
+_FREE_PAGES_KEPT = 2_000
+
+_CAN_RECOVER = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE)
+"""A write that was refused is rolled back whole. Any other fault leaves doubt about the file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """An accepted batch whose tally is not yet passed on, or a decision to expire.
+
+    `tally` is the blob of `wire/blob.py`. Where `expire_before` is set there is no batch: all that
+    arrived before that arrival hour is to be dropped once everything earlier has been passed on.
+    """
+
+    sequence: int
+    arrival_hour: int
+    arrived_ms: int
+    tally: bytes
+    expire_before: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptedLine:
+    """The journal's half of a ledger line."""
+
+    arrival_hour: int
+    accepted: Account
+    batches_repeated: int
+    batches_refused: int
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """One new batch of a commit: where it stands in the journal, and when it arrived."""
+
+    batch: Batch
+    sequence: int
+    arrived_ms: int
+
+
+class Journal:
+    """See the module. Construct, `open`, use, `close`."""
+
+    def __init__(self, path: Path, clock: Clock, on_step: OnStep = ignore) -> None:
+        self.path = path
+        self.folder_id = ""
+        self.last_sequence = 0
+        """The newest sequence number that is durable."""
+        self.discarded_through = 0
+        """Everything up to this sequence number was passed on and deleted here."""
+        self.pending_bytes = 0
+        self.failure: str | None = None
+        """Why nothing is written any more, or until `resume`; None while all is well."""
+        self.failure_is_final = False
+        self._clock = clock
+        self._on_step = on_step
+        self._writer: sqlite3.Connection | None = None
+        self._reader: sqlite3.Connection | None = None
+        self._reader_lock = threading.Lock()
+        self._applied_through = 0
+        self._refused = 0
+        self._refused_lock = threading.Lock()
+
+    def open(self) -> None:
+        """Opens or creates the database and brings its log into it.
+
+        Raises `DamagedData` naming what is wrong, or `DataFolderError` for a newer format.
+        """
+        try:
+            writer = open_database(self.path)
+            try:
+                if state_of(writer) is None:
+                    create_schema(writer, folder_id=uuid.uuid4().hex)
+                self._fold_log(writer)
+                self._load_state(writer)
+                self._reader = open_database(self.path)
+                self._reader.execute("PRAGMA query_only = ON")
+            except BaseException:
+                writer.close()
+                raise
+        except sqlite3.DatabaseError as error:
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF in (
+                sqlite3.SQLITE_CORRUPT,
+                sqlite3.SQLITE_NOTADB,
+            ):
+                raise DamagedData(f"{self.path} is damaged: {error}") from error
+            raise DataFolderError(f"{self.path} cannot be opened: {error}") from error
+        self._writer = writer
+
+    def close(self) -> None:
+        """Writes what can wait and closes. May be called twice."""
+        if self._writer is not None:
+            with suppress(NotAccepting):
+                self.tidy()
+        for connection in (self._reader, self._writer):
+            if connection is not None:
+                connection.close()
+        self._reader = self._writer = None
+
+    def commit(
+        self, batches: Sequence[Batch]
+    ) -> tuple[list[Receipt | KeyReused], list[Committed]]:
+        """Makes the batches durable together; see `FlowSink.write` for what that promises.
+
+        Returns the answers in the order given, and the batches that were new. Raises
+        `NotAccepting` where the transaction failed: then none of them is in, unless a failed
+        sync left that open until the next start.
+        """
+        tallies = [encode_tally(batch.tally) for batch in batches]
+        arrived_ms = self._clock.now_ms()
+        answers: list[Receipt | KeyReused] = []
+        committed: list[Committed] = []
+        refused = self._take_refused()
+        with self._transaction("store a batch") as cursor:
+            self._on_step("commit.begun")
+            sequence = self.last_sequence
+            accepted = Account()
+            new_bytes = repeated = 0
+            for batch, tally in zip(batches, tallies, strict=True):
+                known = _answer_known(cursor, batch) if batch.keyed else None
+                if known is not None:
+                    answers.append(known)
+                    repeated += isinstance(known, Receipt)
+                    refused += isinstance(known, KeyReused)
+                    continue
+                sequence += 1
+                _insert(cursor, batch, tally, sequence, arrived_ms)
+                accepted += batch.tally.account()
+                new_bytes += len(tally)
+                committed.append(Committed(batch, sequence, arrived_ms))
+                answers.append(Receipt(batch.batch_id, batch.records, len(batch.tally)))
+            _add_to_ledger(
+                cursor, arrived_ms // MILLISECONDS_PER_HOUR, accepted, repeated, refused
+            )
+            cursor.execute("UPDATE state SET last_sequence = ?", (sequence,))
+            discarded = self._discard_applied(cursor)
+            self._on_step("commit.written")
+        self._on_step("commit.synced")
+        self.last_sequence = sequence
+        self.pending_bytes += new_bytes
+        self.discarded_through = max(self.discarded_through, discarded)
+        return answers, committed
+
+    def journal_expiry(self, expire_before: int) -> None:
+        """Puts the decision to expire into the journal, in order with the batches."""
+        arrived_ms = self._clock.now_ms()
+        with self._transaction("journal an expiry") as cursor:
+            sequence = self.last_sequence + 1
+            cursor.execute(
+                "INSERT INTO pending VALUES (?, ?, ?, ?, ?)",
+                (
+                    sequence,
+                    arrived_ms // MILLISECONDS_PER_HOUR,
+                    arrived_ms,
+                    b"",
+                    expire_before,
+                ),
+            )
+            cursor.execute("UPDATE state SET last_sequence = ?", (sequence,))
+        self.last_sequence = sequence
+        self._on_step("expire.journalled")
+
+    def applied(self, through: int, tally_bytes: int) -> None:
+        """Notes that all up to `through` is durable elsewhere; a later commit deletes it here.
+
+        Deleting together with the next commit saves a sync. May be called from any thread.
+        """
+        self._applied_through = max(self._applied_through, through)
+        self.pending_bytes -= tally_bytes
+
+    def tidy(self, batch_ids_keep_ms: int | None = None) -> bool:
+        """Deletes what was applied and what is too old, and gives space back; True if more is left.
+
+        One short transaction: commits wait for it, and are never kept waiting long.
+        """
+        refused = self._take_refused()
+        with self._transaction("tidy the journal") as cursor:
+            if refused:
+                _add_to_ledger(
+                    cursor, self._clock.arrival_hour(), Account(), 0, refused
+                )
+            discarded = self._discard_applied(cursor)
+            self._on_step("discard.written")
+            forgotten = 0
+            if batch_ids_keep_ms is not None:
+                forgotten = _forget_batch_ids(
+                    cursor, self._clock.now_ms() - batch_ids_keep_ms
+                )
+        self._on_step("discard.committed")
+        self.discarded_through = max(self.discarded_through, discarded)
+        self._give_space_back()
+        if self.log_bytes() > limits.WAL_BYTES_MAX:
+            self._require_writer().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        return forgotten == _TIDY_ROWS
+
+    def _give_space_back(self) -> None:
+        """Returns free pages to the file system, once they are a good part of the file.
+
+        Freed pages are used again by the next commits, so giving all of them back at once would
+        only make the file breathe.
+        """
+        writer = self._require_writer()
+        (free,) = writer.execute("PRAGMA freelist_count").fetchone()
+        (pages,) = writer.execute("PRAGMA page_count").fetchone()
+        if free > max(_FREE_PAGES_KEPT, pages // 4):
+            writer.execute(f"PRAGMA incremental_vacuum({_FREE_PAGES_KEPT})").fetchall()
+
+    def log_bytes(self) -> int:
+        """The size of the write-ahead log."""
+        wal = _wal(self.path)
+        return wal.stat().st_size if wal.exists() else 0
+
+    def fold_log(self) -> None:
+        """Copies the log into the database as far as nobody is in the way; commits go on."""
+        with self._reader_lock:
+            self._require_reader().execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+
+    def resume(self) -> bool:
+        """Tries a small write after a refused one; True, and writing goes on, if it was taken.
+
+        Never after a failed sync: what the disk holds is then unknown until it is read again.
+        """
+        if self.failure_is_final:
+            return False
+        was, self.failure = self.failure, None
+        try:
+            with self._transaction("try the disk") as cursor:
+                cursor.execute("UPDATE state SET last_sequence = last_sequence")
+        except NotAccepting:
+            return False
+        if was is not None:
+            logger.warning("writing resumed", extra={"after": was})
+        return True
+
+    def count_refused(self, batches: int) -> None:
+        """Counts refused batches; they reach the disk with the next commit or `tidy`."""
+        with self._refused_lock:
+            self._refused += batches
+
+    def pending(self, after: int, tally_bytes_max: int) -> list[Pending]:
+        """What was accepted after `after`, oldest first, up to a size but at least one entry."""
+        found: list[Pending] = []
+        size = 0
+        with self._reader_lock:
+            for row in self._require_reader().execute(
+                "SELECT sequence, arrival_hour, arrived_ms, tally, expire_before FROM pending"
+                " WHERE sequence > ? ORDER BY sequence",
+                (after,),
+            ):
+                size += len(row[3])
+                if found and size > tally_bytes_max:
+                    break
+                found.append(Pending(*row))
+        return found
+
+    def accepted(self) -> list[AcceptedLine]:
+        """What was accepted, repeated and refused, per arrival hour, in rising order."""
+        with self._reader_lock:
+            rows = (
+                self._require_reader()
+                .execute("SELECT * FROM ledger ORDER BY 1")
+                .fetchall()
+            )
+        return [
+            AcceptedLine(
+                hour, Account(batches, records, int(rx), int(tx)), repeated, refused
+            )
+            for hour, batches, records, rx, tx, repeated, refused in rows
+        ]
+
+    def check(self) -> list[str]:
+        """SQLite's own full check: one line for each fault it finds. Reads the whole file."""
+        with self._reader_lock:
+            rows = self._require_reader().execute("PRAGMA integrity_check").fetchall()
+        return [] if rows == [("ok",)] else [str(row[0]) for row in rows]
+
+    def _fold_log(self, writer: sqlite3.Connection) -> None:
+        """Brings the log into the database and empties it, so that no old frame can be met again.
+
+        This also makes durable what a failed sync of the last run may have left in memory only:
+        all of it is written and synced anew.
+        """
+        _, frames, _ = writer.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        fault = lost_commits(_wal(self.path), max(frames, 0))
+        if fault is not None:
+            raise DamagedData(f"{_wal(self.path)} is damaged: {fault}")
+        writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+    def _load_state(self, writer: sqlite3.Connection) -> None:
+        state = state_of(writer)
+        if state is None or state.format > FORMAT:
+            raise DataFolderError(
+                f"{self.path} was written by a newer release; use that one"
+            )
+        self.folder_id = state.folder_id
+        self.last_sequence = state.last_sequence
+        self.discarded_through = self._applied_through = state.discarded_through
+        (self.pending_bytes,) = writer.execute(
+            "SELECT COALESCE(SUM(LENGTH(tally)), 0) FROM pending"
+        ).fetchone()
+
+    @contextmanager
+    def _transaction(self, purpose: str) -> Iterator[sqlite3.Cursor]:
+        if self.failure is not None:
+            raise NotAccepting(self.failure, retry_after_s=5)
+        writer = self._require_writer()
+        cursor = writer.cursor()
+        try:
+            cursor.execute("BEGIN IMMEDIATE")
+            yield cursor
+            cursor.execute("COMMIT")
+        except sqlite3.Error as error:
+            self._fail(purpose, error)
+            _roll_back(writer)
+            assert self.failure is not None
+            raise NotAccepting(self.failure, retry_after_s=5) from error
+        except BaseException:
+            _roll_back(writer)
+            raise
+
+    def _fail(self, purpose: str, error: sqlite3.Error) -> None:
+        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+        name = getattr(error, "sqlite_errorname", "")
+        if code in _CAN_RECOVER:
+            self.failure = (
+                f"the disk takes no more data ({name}); writing resumes when it does"
+            )
+        else:
+            self.failure = (
+                f"the journal failed ({name}: {error}); nothing is accepted until the cause is"
+                " mended and the service is started again"
+            )
+            self.failure_is_final = True
+        logger.critical(
+            "journal failed",
+            extra={
+                "purpose": purpose,
+                "error": f"{name}: {error}",
+                "path": str(self.path),
+            },
+        )
+
+    def _discard_applied(self, cursor: sqlite3.Cursor) -> int:
+        through = self._applied_through
+        if through > self.discarded_through:
+            cursor.execute("DELETE FROM pending WHERE sequence <= ?", (through,))
+            cursor.execute("UPDATE state SET discarded_through = ?", (through,))
+        return through
+
+    def _take_refused(self) -> int:
+        with self._refused_lock:
+            refused, self._refused = self._refused, 0
+        return refused
+
+    def _require_writer(self) -> sqlite3.Connection:
+        if self._writer is None:
+            raise NotAccepting("the journal is closed")
+        return self._writer
+
+    def _require_reader(self) -> sqlite3.Connection:
+        if self._reader is None:
+            raise NotAccepting("the journal is closed")
+        return self._reader
+
+
+def _wal(path: Path) -> Path:
+    return path.with_name(path.name + "-wal")
+
+
+def _roll_back(writer: sqlite3.Connection) -> None:
+    """Ends a failed transaction, if SQLite has not done so itself."""
+    try:
+        if writer.in_transaction:
+            writer.execute("ROLLBACK")
+    except sqlite3.Error:
+        logger.exception("rollback failed")
+
+
+def _answer_known(cursor: sqlite3.Cursor, batch: Batch) -> Receipt | KeyReused | None:
+    row = cursor.execute(
+        "SELECT fingerprint, records, flows FROM batch_ids WHERE batch_id = ?",
+        (batch.batch_id,),
+    ).fetchone()
+    if row is None:
+        return None
+    fingerprint, records, flows = row
+    if fingerprint != batch.fingerprint:
+        return KeyReused(
+            f"the Idempotency-Key {batch.batch_id!r} was used before with another body"
+        )
+    return Receipt(batch.batch_id, records, flows, repeated=True)
+
+
+def _insert(
+    cursor: sqlite3.Cursor, batch: Batch, tally: bytes, sequence: int, arrived_ms: int
+) -> None:
+    if batch.keyed:
+        cursor.execute(
+            "INSERT INTO batch_ids VALUES (?, ?, ?, ?, ?, ?)",
+            (
+                sequence,
+                batch.batch_id,
+                batch.fingerprint,
+                batch.records,
+                len(batch.tally),
+                arrived_ms,
+            ),
+        )
+    cursor.execute(
+        "INSERT INTO pending VALUES (?, ?, ?, ?, NULL)",
+        (sequence, arrived_ms // MILLISECONDS_PER_HOUR, arrived_ms, tally),
+    )
+
+
+def _add_to_ledger(
+    cursor: sqlite3.Cursor,
+    arrival_hour: int,
+    accepted: Account,
+    repeated: int,
+    refused: int,
+) -> None:
+    """Adds in Python: SQLite's integers end at 2^63 and its sums of larger ones are floats."""
+    row = cursor.execute(
+        "SELECT * FROM ledger WHERE arrival_hour = ?", (arrival_hour,)
+    ).fetchone()
+    if row is not None:
+        accepted += Account(row[1], row[2], int(row[3]), int(row[4]))
+        repeated += row[5]
+        refused += row[6]
+    cursor.execute(
+        "INSERT OR REPLACE INTO ledger VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (
+            arrival_hour,
+            accepted.batches,
+            accepted.records,
+            str(accepted.bytes_rx),
+            str(accepted.bytes_tx),
+            repeated,
+            refused,
+        ),
+    )
+
+
+def _forget_batch_ids(cursor: sqlite3.Cursor, arrived_before_ms: int) -> int:
+    """Deletes the oldest batch_ids, as long as they are too old; returns how many."""
+    newest = cursor.execute(
+        "SELECT MAX(sequence) FROM (SELECT sequence, arrived_ms FROM batch_ids"
+        " ORDER BY sequence LIMIT ?) WHERE arrived_ms < ?",
+        (_TIDY_ROWS, arrived_before_ms),
+    ).fetchone()[0]
+    if newest is None:
+        return 0
+    cursor.execute(
+        "DELETE FROM batch_ids WHERE sequence <= ? AND arrived_ms < ?",
+        (newest, arrived_before_ms),
+    )
+    return cursor.rowcount

@@ -1,0 +1,103 @@
+"""The journal's tables, and how its database is opened.
+
+Everything that decides how durable a commit is stands in `open_database`.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass
+from pathlib import Path
+
+APPLICATION_ID = 0x464C4F57
+""""FLOW", in the file's header: `file journal.sqlite` names it, and no other database is taken."""
+FORMAT = 1
+
+_SCHEMA = """
+CREATE TABLE state (
+    format INTEGER NOT NULL,
+    folder_id TEXT NOT NULL,
+    last_sequence INTEGER NOT NULL,
+    discarded_through INTEGER NOT NULL
+) STRICT;
+CREATE TABLE batch_ids (
+    sequence INTEGER PRIMARY KEY,
+    batch_id TEXT NOT NULL UNIQUE,
+    fingerprint BLOB NOT NULL,
+    records INTEGER NOT NULL,
+    flows INTEGER NOT NULL,
+    arrived_ms INTEGER NOT NULL
+) STRICT;
+CREATE TABLE pending (
+    sequence INTEGER PRIMARY KEY,
+    arrival_hour INTEGER NOT NULL,
+    arrived_ms INTEGER NOT NULL,
+    tally BLOB NOT NULL,
+    expire_before INTEGER
+) STRICT;
+CREATE TABLE ledger (
+    arrival_hour INTEGER PRIMARY KEY,
+    batches INTEGER NOT NULL,
+    records INTEGER NOT NULL,
+    bytes_rx TEXT NOT NULL,
+    bytes_tx TEXT NOT NULL,
+    batches_repeated INTEGER NOT NULL,
+    batches_refused INTEGER NOT NULL
+) STRICT;
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """The one row of `state`."""
+
+    format: int
+    folder_id: str
+    last_sequence: int
+    discarded_through: int
+
+
+def open_database(path: Path) -> sqlite3.Connection:
+    """Opens the database, creating the file where there is none."""
+    connection = sqlite3.connect(
+        path, isolation_level=None, check_same_thread=False, timeout=5
+    )
+    try:
+        # Lets the space of deleted tallies be given back bit by bit; counts before the first table.
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        connection.execute("PRAGMA journal_mode = WAL")
+        # FULL: each commit is synced before it returns. NORMAL would sync at checkpoints only.
+        connection.execute("PRAGMA synchronous = FULL")
+        # Checkpoints are made in the background: in a commit they would delay its answers.
+        connection.execute("PRAGMA wal_autocheckpoint = 0")
+        connection.execute("PRAGMA cache_size = -32768")
+        connection.execute("PRAGMA temp_store = MEMORY")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def create_schema(connection: sqlite3.Connection, folder_id: str) -> None:
+    """Makes the tables in one transaction: after a crash they are all there, or none."""
+    connection.executescript(
+        f"BEGIN IMMEDIATE; PRAGMA application_id = {APPLICATION_ID}; {_SCHEMA}"
+        f"INSERT INTO state VALUES ({FORMAT}, '{folder_id}', 0, 0); COMMIT;"
+    )
+
+
+def state_of(connection: sqlite3.Connection) -> State | None:
+    """The state, or None where the tables were never made.
+
+    Raises `sqlite3.DatabaseError` for a file that is another program's.
+    """
+    tables = connection.execute("SELECT COUNT(*) FROM sqlite_schema").fetchone()[0]
+    if not tables:
+        return None
+    (application_id,) = connection.execute("PRAGMA application_id").fetchone()
+    if application_id != APPLICATION_ID:
+        raise sqlite3.DatabaseError("it is another program's database")
+    row = connection.execute("SELECT * FROM state").fetchone()
+    if row is None:
+        raise sqlite3.DatabaseError("its state is missing")
+    return State(*row)
