@@ -1,0 +1,257 @@
+"""The applier: the one thread that writes DuckDB.
+
+It takes what is pending in the journal, in order, and applies it; between that it compacts and
+checkpoints. It wakes when a reader waits, when much is pending, or every `APPLY_INTERVAL_S`: larger
+transactions cost less per batch.
+
+Promises: everything accepted is applied exactly once, in order, whatever dies when. A failure is
+kept in `failure`, which stops acknowledgement; the applier then opens DuckDB anew and tries again
+from what DuckDB holds, until it succeeds. No acknowledgement ever waits for this thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import TypeVar
+
+from flowtally import limits
+from flowtally.clock import Clock
+from flowtally.errors import NotAccepting
+from flowtally.ingest.journal import Journal, Pending
+from flowtally.steps import OnStep
+from flowtally.stores.duckdb.apply import apply_batches
+from flowtally.stores.duckdb.compaction import QUIET_S, RowCounts, compact
+from flowtally.stores.duckdb.database import Database, applied_of
+from flowtally.stores.duckdb.folder import DataFolder
+from flowtally.stores.duckdb.retention import apply_expiry
+from flowtally.stores.duckdb.revisions import Revisions
+
+logger = logging.getLogger(__name__)
+
+CHECKPOINT_BYTES = 64 * limits.MIB
+"""DuckDB's log is brought into its file from this size, or when nothing else is to be done."""
+_RETRY_S = 1.0
+_ROOM_BYTES_MIN = 8 * limits.MIB
+
+Answer = TypeVar("Answer")
+
+
+@dataclass(slots=True)
+class _Waiter:
+    through: int
+    loop: asyncio.AbstractEventLoop
+    done: asyncio.Future[None]
+
+
+class Applier:
+    """See the module. `start` it after both files are open; `close` applies the rest."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        database: Database,
+        folder: DataFolder,
+        revisions: Revisions,
+        clock: Clock,
+        on_step: OnStep,
+    ) -> None:
+        self.applied = 0
+        """Everything up to this sequence number is durable in DuckDB."""
+        self.failure: str | None = None
+        self.beat_ms = clock.now_ms()
+        self.counts = RowCounts()
+        self.compactions = 0
+        self._journal = journal
+        self._database = database
+        self._folder = folder
+        self._revisions = revisions
+        self._clock = clock
+        self._on_step = on_step
+        self._changed = threading.Condition()
+        self._waiters: list[_Waiter] = []
+        self._jobs: list[Callable[[], None]] = []
+        self._closing = False
+        self._settled = False
+        self._busy_s = clock.monotonic_s()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Begins where DuckDB stands."""
+        self._load()
+        self._thread = threading.Thread(
+            target=self._run, name="flowtally-applier", daemon=True
+        )
+        self._thread.start()
+
+    def close(self) -> None:
+        """Applies all that is pending, if it can be, and stops. Blocks. May be called twice."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+
+    async def wait_applied(self, through: int, timeout_s: float) -> bool:
+        """Waits until everything up to `through` is applied; False where that takes too long."""
+        if self.applied >= through:
+            return True
+        loop = asyncio.get_running_loop()
+        waiter = _Waiter(through, loop, loop.create_future())
+        with self._changed:
+            self._waiters.append(waiter)
+            self._changed.notify()
+        try:
+            await asyncio.wait_for(waiter.done, timeout_s)
+        except TimeoutError:
+            return self.applied >= through
+        finally:
+            with self._changed:
+                if waiter in self._waiters:
+                    self._waiters.remove(waiter)
+        return True
+
+    async def run_between(self, job: Callable[[], Answer]) -> Answer:
+        """Runs `job` in the applier's thread between two transactions, when nothing moves."""
+        answer: Future[Answer] = Future()
+
+        def run() -> None:
+            try:
+                answer.set_result(job())
+            except BaseException as error:
+                answer.set_exception(error)
+
+        with self._changed:
+            if self._closing:
+                raise NotAccepting("the store is closed")
+            self._jobs.append(run)
+            self._changed.notify()
+        return await asyncio.wrap_future(answer)
+
+    def _load(self) -> None:
+        writer = self._database.writer
+        self.applied = applied_of(writer)
+        self.counts = RowCounts.of(writer)
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(self._is_wanted, timeout=limits.APPLY_INTERVAL_S)
+                closing = self._closing
+                jobs, self._jobs = self._jobs, []
+            self.beat_ms = self._clock.now_ms()
+            try:
+                self._step(closing)
+                self.failure = None
+            except BaseException as error:
+                self._fail(error)
+            for job in jobs:
+                job()
+            if closing:
+                return
+
+    def _is_wanted(self) -> bool:
+        if self._closing or self._jobs:
+            return True
+        if self.failure is not None:
+            return False
+        return (
+            bool(self._waiters) or self._journal.pending_bytes >= limits.APPLY_BYTES_MAX
+        )
+
+    def _step(self, closing: bool) -> None:
+        """Applies all that is pending, then one piece of the work that can wait."""
+        if self.failure is not None:
+            self._open_anew()
+        if not self._settled:
+            self._database.settle()
+            self._folder.sync()
+            self._settled = True
+        while self.applied < self._journal.last_sequence:
+            self._apply_some()
+        self._tell_waiters()
+        quiet = self._clock.monotonic_s() - self._busy_s > QUIET_S
+        due = None if closing else self.counts.due(quiet)
+        if due is not None:
+            compact(self._database.writer, due, self.counts, self._on_step)
+            self.compactions += 1
+        if self._database.log_bytes() > (0 if quiet or closing else CHECKPOINT_BYTES):
+            self._database.settle()
+            self._on_step("checkpoint.done")
+
+    def _open_anew(self) -> None:
+        """After a failure only what the disk says is believed. While the disk is full there is
+        nothing to be won by it, and reads can go on from what is open."""
+        if self._folder.free_bytes() < _ROOM_BYTES_MIN:
+            raise OSError(errno.ENOSPC, "the disk is full")
+        self._settled = False
+        self._database.close()
+        self._database.open(self._journal.folder_id)
+        self._load()
+
+    def _apply_some(self) -> None:
+        pending = self._journal.pending(self.applied, limits.APPLY_BYTES_MAX)
+        assert pending, "the journal promises sequence numbers that it does not hold"
+        self._on_step("apply.read")
+        batches = _batches_before_expiry(pending)
+        if batches:
+            self.counts.recent.update(
+                apply_batches(self._database.writer, batches, self._on_step)
+            )
+            self._note_applied(batches)
+        if len(batches) < len(pending):
+            expiry = pending[len(batches)]
+            apply_expiry(self._database.writer, expiry, self.counts, self._on_step)
+            self._revisions.forget()
+            self._note_applied([expiry])
+        self._busy_s = self._clock.monotonic_s()
+        self._tell_waiters()
+
+    def _note_applied(self, entries: list[Pending]) -> None:
+        # DuckDB syncs its log but not the folder that names it: a log made anew after a checkpoint
+        # must not vanish with the power once the journal has let go of what is in it.
+        self._folder.sync()
+        self._on_step("apply.committed")
+        self.applied = entries[-1].sequence
+        self._journal.applied(self.applied, sum(len(entry.tally) for entry in entries))
+
+    def _tell_waiters(self) -> None:
+        with self._changed:
+            done = [
+                waiter for waiter in self._waiters if waiter.through <= self.applied
+            ]
+            self._waiters = [
+                waiter for waiter in self._waiters if waiter.through > self.applied
+            ]
+        for waiter in done:
+            waiter.loop.call_soon_threadsafe(_finish, waiter.done)
+
+    def _fail(self, error: BaseException) -> None:
+        first = self.failure is None
+        self.failure = (
+            f"the store failed: {str(error).splitlines()[0] if str(error) else error!r}"
+        )
+        if first:
+            logger.critical(
+                "store failed", exc_info=error, extra={"path": str(self._database.path)}
+            )
+        with self._changed:
+            self._changed.wait_for(lambda: self._closing, timeout=_RETRY_S)
+
+
+def _batches_before_expiry(pending: list[Pending]) -> list[Pending]:
+    for index, entry in enumerate(pending):
+        if entry.expire_before is not None:
+            return pending[:index]
+    return pending
+
+
+def _finish(done: asyncio.Future[None]) -> None:
+    if not done.done():
+        done.set_result(None)

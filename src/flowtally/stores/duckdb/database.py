@@ -1,0 +1,194 @@
+"""DuckDB's file: its tables, how it is opened, and what must hold between it and the journal.
+
+Two tables hold the sums: `recent`, which the applier appends to, and `base`, which compaction sums
+it into. Both are keyed by flow and arrival hour; every read adds up both. `state` has one row and
+changes in every transaction: `applied` is the journal's sequence number up to which everything is
+in here. `hours` has the revision of each hour, `ledger` what is no longer, or not, in the rows.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import duckdb
+
+from flowtally.errors import DamagedData, DataFolderError
+
+FORMAT = 1
+_CHECKPOINT_ROOM_BYTES = 4 * 1024 * 1024
+
+_SUMS_COLUMNS = """(
+    arrival_hour INTEGER NOT NULL,
+    hour INTEGER NOT NULL,
+    src_app VARCHAR NOT NULL,
+    dest_app VARCHAR NOT NULL,
+    vpc_id VARCHAR NOT NULL,
+    bytes_rx HUGEINT NOT NULL,
+    bytes_tx HUGEINT NOT NULL,
+    records BIGINT NOT NULL
+)"""
+
+_SCHEMA = f"""
+CREATE TABLE base {_SUMS_COLUMNS};
+CREATE TABLE recent {_SUMS_COLUMNS};
+CREATE TABLE hours (hour INTEGER NOT NULL, revision BIGINT NOT NULL, changed_ms BIGINT NOT NULL);
+CREATE TABLE ledger (
+    arrival_hour INTEGER NOT NULL,
+    batches_summed BIGINT NOT NULL,
+    batches_expired BIGINT NOT NULL,
+    records_expired BIGINT NOT NULL,
+    bytes_rx_expired HUGEINT NOT NULL,
+    bytes_tx_expired HUGEINT NOT NULL
+);
+CREATE TABLE state (
+    format INTEGER NOT NULL,
+    folder_id VARCHAR NOT NULL,
+    applied BIGINT NOT NULL,
+    expired_revision BIGINT NOT NULL,
+    expired_ms BIGINT NOT NULL
+);
+"""
+
+SUMS = "(SELECT * FROM base UNION ALL SELECT * FROM recent)"
+"""Every row that a read is answered from."""
+
+_CONFIG: dict[str, str | bool | int | float | list[str]] = {
+    # Checkpoints are made by the applier, between transactions: an automatic one inside a commit
+    # was measured to stall it for 77-140 ms.
+    "checkpoint_threshold": "1TB",
+    # Nothing is fetched or loaded at run time.
+    "autoinstall_known_extensions": "false",
+    "autoload_known_extensions": "false",
+}
+
+
+class Database:
+    """The open DuckDB file. One thread writes (the applier); any number read, each by a cursor.
+
+    After `open`, what is read may be newer than what a power cut would leave: a failed sync of the
+    last run can have left it in memory only. `settle` mends that, and must have returned before
+    the journal is told that anything is applied.
+    """
+
+    def __init__(self, path: Path, memory_bytes_max: int | None = None) -> None:
+        self.path = path
+        self._config = dict(_CONFIG)
+        if memory_bytes_max is not None:
+            self._config["memory_limit"] = f"{memory_bytes_max}B"
+        self._connection: duckdb.DuckDBPyConnection | None = None
+        self._idle = threading.Condition()
+        self._reading = 0
+
+    def open(self, folder_id: str) -> None:
+        """Opens or creates the file. Raises `DamagedData` or `DataFolderError`."""
+        try:
+            connection = duckdb.connect(str(self.path), config=self._config)
+        except (duckdb.Error, OSError) as error:
+            raise _cannot_open(self.path, error) from error
+        try:
+            if not connection.execute(
+                "SELECT 1 FROM duckdb_tables() WHERE table_name = 'state'"
+            ).fetchall():
+                connection.begin()
+                connection.execute(_SCHEMA)
+                connection.execute(
+                    "INSERT INTO state VALUES (?, ?, 0, 0, 0)", [FORMAT, folder_id]
+                )
+                connection.commit()
+            rows = connection.execute("SELECT format, folder_id FROM state").fetchall()
+            if len(rows) != 1:
+                raise DamagedData(f"{self.path} is damaged: its state is missing")
+            if rows[0][0] > FORMAT:
+                raise DataFolderError(
+                    f"{self.path} was written by a newer release; use that one"
+                )
+            if rows[0][1] != folder_id:
+                raise DamagedData(
+                    f"{self.path} belongs to another data folder than its journal does"
+                )
+        except (duckdb.Error, OSError) as error:
+            _close(connection)
+            raise _cannot_open(self.path, error) from error
+        except BaseException:
+            _close(connection)
+            raise
+        with self._idle:
+            self._connection = connection
+
+    def settle(self) -> None:
+        """Brings the log into the file: all of it is written and synced anew.
+
+        Raises `OSError` where there is no room for that: DuckDB would be unusable after trying.
+        """
+        log_bytes = self.log_bytes()
+        if log_bytes == 0:
+            return
+        status = os.statvfs(self.path.parent)
+        if status.f_bavail * status.f_frsize < log_bytes + _CHECKPOINT_ROOM_BYTES:
+            raise OSError(
+                errno.ENOSPC, "no room to bring the store's log into its file"
+            )
+        self.writer.execute("CHECKPOINT")
+
+    def close(self) -> None:
+        """Waits for the reads under way and closes the file. May be called twice.
+
+        DuckDB keeps one instance for as long as anyone holds a connection to it, so a reader left
+        over would hand the old, perhaps invalidated one to whoever opens the file next.
+        """
+        with self._idle:
+            self._idle.wait_for(lambda: self._reading == 0)
+            connection, self._connection = self._connection, None
+            if connection is not None:
+                _close(connection)
+
+    @property
+    def writer(self) -> duckdb.DuckDBPyConnection:
+        """The applier's connection."""
+        connection = self._connection
+        if connection is None:
+            raise duckdb.ConnectionException("the database is closed")
+        return connection
+
+    @contextmanager
+    def reading(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A connection of its own for one read."""
+        with self._idle:
+            cursor = self.writer.cursor()
+            self._reading += 1
+        try:
+            yield cursor
+        finally:
+            with suppress(duckdb.Error):
+                cursor.close()
+            with self._idle:
+                self._reading -= 1
+                self._idle.notify_all()
+
+    def log_bytes(self) -> int:
+        """The size of DuckDB's write-ahead log."""
+        wal = self.path.with_name(self.path.name + ".wal")
+        return wal.stat().st_size if wal.exists() else 0
+
+
+def applied_of(connection: duckdb.DuckDBPyConnection) -> int:
+    """The sequence number up to which everything is in here, as this transaction sees it."""
+    [(applied,)] = connection.execute("SELECT applied FROM state").fetchall()
+    return int(applied)
+
+
+def _cannot_open(path: Path, error: Exception) -> DataFolderError:
+    text = str(error).splitlines()[0]
+    if isinstance(error, OSError) or "Cannot open file" in text or "No space" in text:
+        return DataFolderError(f"{path} cannot be opened: {text}")
+    return DamagedData(f"{path} is damaged or not a DuckDB file: {text}")
+
+
+def _close(connection: duckdb.DuckDBPyConnection) -> None:
+    with suppress(duckdb.Error):
+        connection.close()

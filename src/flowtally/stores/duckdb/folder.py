@@ -1,0 +1,98 @@
+"""The data folder: whose it is, which files it holds, and how much room is left.
+
+One process at a time: an exclusive `flock` on the file `lock`, which the kernel drops when the
+process dies, so that no stale lock can ever keep a service from starting. The file says in words
+who holds it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from pathlib import Path
+
+from flowtally.errors import DataFolderError, FolderInUse
+
+
+class DataFolder:
+    """See the module. `open` takes the folder, `close` gives it back."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.journal = path / "journal.sqlite"
+        self.sums = path / "sums.duckdb"
+        self.lock = path / "lock"
+        self._lock_descriptor: int | None = None
+
+    def open(self, create: bool = True) -> None:
+        """Makes the folder if it is missing and takes it for this process.
+
+        Raises `FolderInUse` naming the process that has it, or `DataFolderError`.
+        """
+        # Every file of this process that follows is made for its owner only (0600): flows tell
+        # who talks to whom. DuckDB and SQLite make files of their own, so it cannot be per file.
+        os.umask(0o077)
+        try:
+            if create:
+                self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            descriptor = os.open(
+                self.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
+            )
+        except OSError as error:
+            raise DataFolderError(
+                f"the data folder {self.path} cannot be used: {error.strerror}"
+            ) from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            holder = self.holder()
+            os.close(descriptor)
+            raise FolderInUse(
+                f"the data folder {self.path} is in use by flowtally process"
+                f" {holder.get('pid', '?')}"
+                + (f", which serves on {holder['url']}" if "url" in holder else "")
+            ) from error
+        self._lock_descriptor = descriptor
+        self.sign()
+
+    def sign(self, url: str | None = None) -> None:
+        """Writes into the lock file who holds it, and where it can be reached."""
+        holder: dict[str, object] = {"pid": os.getpid()}
+        if url is not None:
+            holder["url"] = url
+        assert self._lock_descriptor is not None
+        text = json.dumps(holder).encode()
+        try:
+            os.pwrite(self._lock_descriptor, text, 0)
+            os.ftruncate(self._lock_descriptor, len(text))
+        except OSError:
+            # A full disk: the lock itself holds all the same; only its words are missing.
+            return
+
+    def holder(self) -> dict[str, object]:
+        """What the lock file says of the process that holds the folder."""
+        try:
+            holder = json.loads(self.lock.read_bytes())
+        except (OSError, ValueError):
+            return {}
+        return holder if isinstance(holder, dict) else {}
+
+    def close(self) -> None:
+        """Gives the folder back. May be called twice."""
+        if self._lock_descriptor is not None:
+            os.close(self._lock_descriptor)
+            self._lock_descriptor = None
+
+    def sync(self) -> None:
+        """Makes the folder's list of files durable: a synced file without its name is lost."""
+        descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def free_bytes(self) -> int:
+        """Room left for this process on the folder's file system."""
+        status = os.statvfs(self.path)
+        return status.f_bavail * status.f_frsize

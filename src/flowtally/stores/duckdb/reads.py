@@ -1,0 +1,172 @@
+"""Reads, each from one snapshot: DuckDB's rows and, where it lags, the pending tallies beside them.
+
+The order is what makes it exact. The journal is read first and DuckDB afterwards: what the journal
+has already let go of was in DuckDB before, and what both hold is told apart by `applied`, which is
+read in DuckDB's own snapshot. So a batch is in the answer once, or not at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import duckdb
+
+from flowtally.ingest.journal import AcceptedLine, Pending
+from flowtally.model import Account, HourSummary, Ledger, LedgerLine, Revision, Sums
+from flowtally.stores.duckdb.apply import incoming_of
+from flowtally.stores.duckdb.database import SUMS, Database, applied_of
+
+_ROWS = (
+    "SELECT arrival_hour, hour, src_app, dest_app, vpc_id, bytes_rx, bytes_tx, records"
+)
+_PENDING_ROWS = (
+    f"{_ROWS.replace('bytes_rx', 'bytes_rx::HUGEINT').replace('bytes_tx', 'bytes_tx::HUGEINT')}"
+    " FROM pending_rows"
+)
+
+
+class Snapshot:
+    """One moment of the store, through one cursor."""
+
+    def __init__(
+        self, cursor: duckdb.DuckDBPyConnection, pending: Sequence[Pending]
+    ) -> None:
+        self._cursor = cursor
+        self.applied = applied_of(cursor)
+        self.pending = [
+            entry
+            for entry in pending
+            if entry.sequence > self.applied and entry.expire_before is None
+        ]
+        self._rows = SUMS
+        if self.pending:
+            incoming = incoming_of(self.pending).table
+            cursor.register("pending_rows", incoming)
+            self._rows = f"({_ROWS} FROM {SUMS} UNION ALL {_PENDING_ROWS})"
+
+    def revision(self, hour: int) -> Revision:
+        """How the hour stands in this snapshot."""
+        if self.pending:
+            [(sequence, arrived_ms)] = self._cursor.execute(
+                "SELECT MAX(sequence), MAX(arrived_ms) FROM pending_rows WHERE hour = ?",
+                [hour],
+            ).fetchall()
+            if sequence is not None:
+                return Revision(sequence, arrived_ms)
+        rows = self._cursor.execute(
+            "SELECT revision, changed_ms FROM hours WHERE hour = ?", [hour]
+        ).fetchall()
+        if not rows:
+            rows = self._cursor.execute(
+                "SELECT expired_revision, expired_ms FROM state"
+            ).fetchall()
+        [(number, changed_ms)] = rows
+        return Revision(number, changed_ms if number else None)
+
+    def sums(self, hour: int) -> Sums:
+        """The sums of one hour."""
+        table = self._cursor.sql(
+            f"""
+            SELECT src_app, dest_app, vpc_id, hour::BIGINT AS hour,
+                   SUM(bytes_rx) AS bytes_rx, SUM(bytes_tx) AS bytes_tx
+            FROM {self._rows} WHERE hour = ? GROUP BY ALL ORDER BY src_app, dest_app, vpc_id
+            """,
+            params=[hour],
+        ).to_arrow_table()
+        return Sums(hour, self.revision(hour), table)
+
+    def hours(self) -> list[HourSummary]:
+        """The hours held."""
+        rows = self._cursor.execute(
+            f"""
+            SELECT hour, COUNT(*), SUM(records), SUM(bytes_rx), SUM(bytes_tx) FROM (
+                SELECT hour, src_app, dest_app, vpc_id, SUM(records) AS records,
+                       SUM(bytes_rx) AS bytes_rx, SUM(bytes_tx) AS bytes_tx
+                FROM {self._rows} GROUP BY ALL
+            ) GROUP BY hour ORDER BY hour
+            """
+        ).fetchall()
+        revisions = {
+            hour: Revision(number, changed_ms)
+            for hour, number, changed_ms in self._cursor.execute(
+                "SELECT * FROM hours"
+            ).fetchall()
+        }
+        if self.pending:
+            newer = self._cursor.execute(
+                "SELECT hour, MAX(sequence), MAX(arrived_ms) FROM pending_rows GROUP BY hour"
+            ).fetchall()
+            revisions.update({hour: Revision(number, ms) for hour, number, ms in newer})
+        return [
+            HourSummary(hour, flows, int(records), int(rx), int(tx), revisions[hour])
+            for hour, flows, records, rx, tx in rows
+        ]
+
+    def ledger(self, accepted: Sequence[AcceptedLine]) -> Ledger:
+        """The account. Everything is of one moment only if nothing is applied between the reading
+        of the journal and this: the applier sees to it (`run_between`)."""
+        summed = {
+            arrival_hour: Account(0, int(records), int(rx), int(tx))
+            for arrival_hour, records, rx, tx in self._cursor.execute(
+                "SELECT arrival_hour, SUM(records), SUM(bytes_rx), SUM(bytes_tx)"
+                f" FROM {SUMS} GROUP BY arrival_hour"
+            ).fetchall()
+        }
+        expired: dict[int, Account] = {}
+        for row in self._cursor.execute("SELECT * FROM ledger").fetchall():
+            arrival_hour, batches_summed, *gone = row
+            summed[arrival_hour] = summed.get(arrival_hour, Account()) + Account(
+                batches_summed
+            )
+            expired[arrival_hour] = Account(*gone)
+        pending = self._pending_accounts()
+        journalled = {line.arrival_hour: line for line in accepted}
+        return Ledger(
+            tuple(
+                _line(arrival_hour, journalled, summed, pending, expired)
+                for arrival_hour in sorted({*journalled, *summed, *pending, *expired})
+            )
+        )
+
+    def _pending_accounts(self) -> dict[int, Account]:
+        accounts: dict[int, Account] = {}
+        for entry in self.pending:
+            accounts[entry.arrival_hour] = accounts.get(
+                entry.arrival_hour, Account()
+            ) + Account(1)
+        if self.pending:
+            rows = self._cursor.execute(
+                "SELECT arrival_hour, SUM(records), SUM(bytes_rx::HUGEINT), SUM(bytes_tx::HUGEINT)"
+                " FROM pending_rows GROUP BY arrival_hour"
+            ).fetchall()
+            for arrival_hour, records, rx, tx in rows:
+                accounts[arrival_hour] += Account(0, int(records), int(rx), int(tx))
+        return accounts
+
+
+def _line(
+    arrival_hour: int,
+    journalled: Mapping[int, AcceptedLine],
+    summed: Mapping[int, Account],
+    pending: Mapping[int, Account],
+    expired: Mapping[int, Account],
+) -> LedgerLine:
+    line = journalled.get(arrival_hour)
+    return LedgerLine(
+        arrival_hour,
+        accepted=line.accepted if line else Account(),
+        summed=summed.get(arrival_hour, Account()),
+        pending=pending.get(arrival_hour, Account()),
+        expired=expired.get(arrival_hour, Account()),
+        batches_repeated=line.batches_repeated if line else 0,
+        batches_refused=line.batches_refused if line else 0,
+    )
+
+
+@contextmanager
+def snapshot(database: Database, pending: Sequence[Pending]) -> Iterator[Snapshot]:
+    """Opens a snapshot. `pending` must have been read from the journal before, not after."""
+    with database.reading() as cursor:
+        cursor.begin()
+        yield Snapshot(cursor, pending)

@@ -1,0 +1,42 @@
+"""The revision of each hour, in memory, so that a repeated read touches nothing.
+
+Set when a batch is committed to the journal, before it is answered. What is not here is asked of
+DuckDB; what is here is never older than DuckDB.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable
+
+from flowtally.model import Revision
+
+
+class Revisions:
+    """A bounded map from hour to revision; safe to use from any thread."""
+
+    def __init__(self, hours_max: int) -> None:
+        self._hours_max = hours_max
+        self._revisions: OrderedDict[int, Revision] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, hour: int) -> Revision | None:
+        """The hour's revision, or None where DuckDB must be asked."""
+        return self._revisions.get(hour)
+
+    def touch(self, hours: Iterable[int], revision: Revision) -> None:
+        """Notes that the hours changed, or were found so; an older revision is ignored."""
+        with self._lock:
+            for hour in hours:
+                known = self._revisions.get(hour)
+                if known is None or known.number < revision.number:
+                    self._revisions[hour] = revision
+                    self._revisions.move_to_end(hour)
+            while len(self._revisions) > self._hours_max:
+                self._revisions.popitem(last=False)
+
+    def forget(self) -> None:
+        """Forgets all: after an expiry, DuckDB alone knows which hours changed."""
+        with self._lock:
+            self._revisions.clear()

@@ -1,0 +1,63 @@
+"""Proves that a data folder balances, without a service: opens it, checks it, changes no sum."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+
+from flowtally import limits
+from flowtally.clock import Clock
+from flowtally.errors import DataFolderError
+from flowtally.ingest.journal import Journal
+from flowtally.model import Ledger
+from flowtally.stores.duckdb.database import Database, applied_of
+from flowtally.stores.duckdb.folder import DataFolder
+from flowtally.stores.duckdb.reads import snapshot
+from flowtally.stores.duckdb.store import open_files
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyReport:
+    """What was found: the account, and a line for each fault in a file."""
+
+    ledger: Ledger
+    faults: tuple[str, ...]
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether every record is accounted for and both files are whole."""
+        return self.ledger.balances and not self.faults
+
+
+def verify_folder(path: Path, clock: Clock) -> VerifyReport:
+    """Verifies a stopped folder.
+
+    Raises `FolderInUse` where a service has it (ask that one), `DamagedData` naming a file that
+    cannot be opened, and `DataFolderError` where there is no data folder.
+    """
+    folder = DataFolder(path)
+    if not folder.journal.exists() and not folder.sums.exists():
+        raise DataFolderError(
+            f"{path} is not a data folder of flowtally: it has no journal.sqlite"
+        )
+    journal, database = Journal(folder.journal, clock), Database(folder.sums)
+    folder.open(create=False)
+    try:
+        open_files(folder, journal, database)
+        faults = [f"{folder.journal}: {fault}" for fault in journal.check()]
+        ledger = Ledger()
+        try:
+            pending = journal.pending(
+                applied_of(database.writer), 2 * limits.PENDING_BYTES_MAX
+            )
+            with snapshot(database, pending) as now:
+                ledger = now.ledger(journal.accepted())
+        except (duckdb.Error, ValueError) as error:
+            faults.append(f"{folder.sums}: {str(error).splitlines()[0]}")
+        return VerifyReport(ledger, tuple(faults))
+    finally:
+        database.close()
+        journal.close()
+        folder.close()
