@@ -33,7 +33,7 @@ from flowtally.ingest.journal_schema import (
     open_database,
     state_of,
 )
-from flowtally.ingest.wal_scan import lost_commits
+from flowtally.ingest.wal_scan import damage_in_log, log_of
 from flowtally.model import MILLISECONDS_PER_HOUR, Account, Batch, Receipt
 from flowtally.steps import OnStep, ignore
 from flowtally.wire.blob import encode_tally
@@ -112,6 +112,9 @@ class Journal:
         Raises `DamagedData` naming what is wrong, or `DataFolderError` for a newer format.
         """
         try:
+            fault = damage_in_log(self.path)
+            if fault is not None:
+                raise DamagedData(f"{log_of(self.path)} is damaged: {fault}")
             writer = open_database(self.path)
             try:
                 if state_of(writer) is None:
@@ -248,11 +251,12 @@ class Journal:
         (free,) = writer.execute("PRAGMA freelist_count").fetchone()
         (pages,) = writer.execute("PRAGMA page_count").fetchone()
         if free > max(_FREE_PAGES_KEPT, pages // 4):
-            writer.execute(f"PRAGMA incremental_vacuum({_FREE_PAGES_KEPT})").fetchall()
+            # `execute` steps once and would free one page; `executescript` steps to the end.
+            writer.executescript(f"PRAGMA incremental_vacuum({_FREE_PAGES_KEPT})")
 
     def log_bytes(self) -> int:
         """The size of the write-ahead log."""
-        wal = _wal(self.path)
+        wal = log_of(self.path)
         return wal.stat().st_size if wal.exists() else 0
 
     def fold_log(self) -> None:
@@ -325,10 +329,6 @@ class Journal:
         This also makes durable what a failed sync of the last run may have left in memory only:
         all of it is written and synced anew.
         """
-        _, frames, _ = writer.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-        fault = lost_commits(_wal(self.path), max(frames, 0))
-        if fault is not None:
-            raise DamagedData(f"{_wal(self.path)} is damaged: {fault}")
         writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def _load_state(self, writer: sqlite3.Connection) -> None:
@@ -406,10 +406,6 @@ class Journal:
         if self._reader is None:
             raise NotAccepting("the journal is closed")
         return self._reader
-
-
-def _wal(path: Path) -> Path:
-    return path.with_name(path.name + "-wal")
 
 
 def _roll_back(writer: sqlite3.Connection) -> None:

@@ -7,17 +7,56 @@ synced before the next one is begun, so a whole commit that is followed by furth
 durable; if SQLite did not accept it, the file is damaged. Damage inside the very last commit looks
 like a torn tail and cannot be told from it here.
 
-Format: https://www.sqlite.org/fileformat2.html#walformat
+All of this happens before the database is opened for writing: a writer that closes would fold the
+accepted part into the database and delete the log, and with it the evidence.
+
+Formats: https://www.sqlite.org/fileformat2.html#walformat, https://www.sqlite.org/walformat.html
 """
 
 from __future__ import annotations
 
+import sqlite3
 import struct
+from contextlib import closing
 from pathlib import Path
 
 _HEADER = struct.Struct(">8I")
 _FRAME = struct.Struct(">6I")
+_INDEX_FRAMES = struct.Struct("=16xI")
+"""In the wal-index header: the last frame that SQLite accepts, in the machine's byte order."""
 _MAGIC = (0x377F0682, 0x377F0683)
+
+
+def log_of(database: Path) -> Path:
+    """The write-ahead log that belongs to a database."""
+    return database.with_name(database.name + "-wal")
+
+
+def damage_in_log(database: Path) -> str | None:
+    """What is wrong with a database's log, in words; None if nothing. Changes neither file.
+
+    Raises `sqlite3.Error` where SQLite cannot read the database at all.
+    """
+    wal = log_of(database)
+    if not wal.exists() or wal.stat().st_size <= _HEADER.size:
+        return None
+    if not database.exists() or database.stat().st_size == 0:
+        return f"{database.name}, which it belongs to, is missing"
+    return lost_commits(wal, _frames_accepted(database))
+
+
+def _frames_accepted(database: Path) -> int:
+    """How many frames SQLite accepts, read from the index that it makes of the log."""
+    with closing(
+        sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True)
+    ) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT COUNT(*) FROM sqlite_schema").fetchall()
+        index = database.with_name(database.name + "-shm").read_bytes()[
+            : _INDEX_FRAMES.size
+        ]
+    frames: int = _INDEX_FRAMES.unpack(index)[0]
+    return frames
 
 
 def lost_commits(wal: Path, frames_accepted: int) -> str | None:
@@ -25,8 +64,6 @@ def lost_commits(wal: Path, frames_accepted: int) -> str | None:
 
     Reads the frames' headers only: 24 bytes in each 4 KiB.
     """
-    if not wal.exists() or wal.stat().st_size <= _HEADER.size:
-        return None
     with wal.open("rb") as file:
         magic, _, page_bytes, _, salt_1, salt_2, _, _ = _HEADER.unpack(
             file.read(_HEADER.size)

@@ -1,0 +1,245 @@
+"""The journal by itself: what is in it after each call, and what it says of a damaged file."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from flowtally.clock import ManualClock
+from flowtally.errors import DamagedData, DataFolderError, KeyReused, NotAccepting
+from flowtally.ingest.journal import Journal
+from flowtally.model import Account, Batch, Receipt, Tally
+from flowtally.wire.blob import decode_tally
+
+DAY_MS = 24 * 3_600_000
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+def journal(tmp_path: Path, clock: ManualClock) -> Iterator[Journal]:
+    journal = Journal(tmp_path / "journal.sqlite", clock)
+    journal.open()
+    yield journal
+    journal.close()
+
+
+def batch(
+    name: str, rx: int = 1, *, keyed: bool = True, fingerprint: bytes = b"body"
+) -> Batch:
+    return Batch(name, keyed, fingerprint, Tally({("a", "b", "v", 1): [rx, 2, 1]}), 1)
+
+
+def accounts(journal: Journal) -> list[tuple[Account, int, int]]:
+    return [
+        (line.accepted, line.batches_repeated, line.batches_refused)
+        for line in journal.accepted()
+    ]
+
+
+def test_a_commit_keeps_tallies_keys_and_the_ledger(journal: Journal) -> None:
+    answers, committed = journal.commit([batch("one", 2**53), batch("two")])
+    assert answers == [Receipt("one", 1, 1), Receipt("two", 1, 1)]
+    assert [entry.sequence for entry in committed] == [1, 2]
+    assert [decode_tally(entry.tally).rows for entry in journal.pending(0, 2**20)] == [
+        {("a", "b", "v", 1): [2**53, 2, 1]},
+        {("a", "b", "v", 1): [1, 2, 1]},
+    ]
+    assert accounts(journal) == [(Account(2, 2, 2**53 + 1, 4), 0, 0)]
+
+
+def test_a_repeat_is_told_and_not_counted(journal: Journal) -> None:
+    journal.commit([batch("one")])
+    answers, committed = journal.commit(
+        [batch("one"), batch("one", fingerprint=b"other")]
+    )
+    assert answers[0] == Receipt("one", 1, 1, repeated=True)
+    assert isinstance(answers[1], KeyReused)
+    assert committed == []
+    assert accounts(journal) == [(Account(1, 1, 1, 2), 1, 1)]
+
+
+def test_batches_without_a_key_count_each_time(journal: Journal) -> None:
+    journal.commit([batch("same", keyed=False), batch("same", keyed=False)])
+    assert accounts(journal) == [(Account(2, 2, 2, 4), 0, 0)]
+
+
+def test_ledger_bytes_pass_every_machine_integer(journal: Journal) -> None:
+    for name in range(3):
+        journal.commit([batch(str(name), 2**70)])
+    assert accounts(journal) == [(Account(3, 3, 3 * 2**70, 6), 0, 0)]
+
+
+def test_what_was_applied_is_deleted_with_the_next_commit(journal: Journal) -> None:
+    journal.commit([batch("one"), batch("two")])
+    size = journal.pending_bytes
+    journal.applied(1, size // 2)
+    assert len(journal.pending(0, 2**20)) == 2
+    journal.commit([batch("three")])
+    assert [entry.sequence for entry in journal.pending(0, 2**20)] == [2, 3]
+    assert journal.discarded_through == 1
+    assert journal.pending_bytes == size
+
+
+def test_pending_is_read_in_order_and_in_bounded_parts(journal: Journal) -> None:
+    journal.commit([batch(str(name)) for name in range(5)])
+    first = journal.pending(0, 1)
+    assert [entry.sequence for entry in first] == [1]
+    assert [entry.sequence for entry in journal.pending(1, 2**20)] == [2, 3, 4, 5]
+
+
+def test_everything_is_there_after_reopening(
+    tmp_path: Path, clock: ManualClock
+) -> None:
+    path = tmp_path / "journal.sqlite"
+    first = Journal(path, clock)
+    first.open()
+    first.commit([batch("one"), batch("two")])
+    first.applied(1, 0)
+    first.close()
+    second = Journal(path, clock)
+    second.open()
+    assert (second.last_sequence, second.discarded_through) == (2, 1)
+    assert second.folder_id == first.folder_id
+    assert second.commit([batch("one")])[0] == [Receipt("one", 1, 1, repeated=True)]
+    assert second.commit([batch("new")])[1][0].sequence == 3
+    second.close()
+
+
+def test_batch_ids_are_forgotten_when_they_are_old_and_not_before(
+    journal: Journal, clock: ManualClock
+) -> None:
+    journal.commit([batch("old")])
+    clock.advance_ms(DAY_MS)
+    journal.commit([batch("young")])
+    journal.tidy(DAY_MS)
+    assert journal.commit([batch("old")])[0] == [Receipt("old", 1, 1, repeated=True)]
+    clock.advance_ms(1)
+    journal.tidy(DAY_MS)
+    assert journal.commit([batch("old")])[0] == [Receipt("old", 1, 1)]
+    assert journal.commit([batch("young")])[0] == [
+        Receipt("young", 1, 1, repeated=True)
+    ]
+
+
+def test_refused_batches_reach_the_ledger_with_the_next_write(journal: Journal) -> None:
+    journal.count_refused(2)
+    assert accounts(journal) == []
+    journal.tidy()
+    assert accounts(journal) == [(Account(), 0, 2)]
+
+
+def test_space_of_passed_on_tallies_is_given_back(journal: Journal) -> None:
+    rows = {(f"app-{n:05d}", "b", "v", 1): [n, n, 1] for n in range(2_000)}
+    big = Tally(rows)
+    for name in range(120):
+        journal.commit([Batch(str(name), True, b"f", big, len(rows))])
+    journal.fold_log()
+    full_bytes = journal.path.stat().st_size
+    journal.applied(journal.last_sequence, journal.pending_bytes)
+    for _ in range(3):
+        journal.tidy()
+    journal.fold_log()
+    assert journal.path.stat().st_size < full_bytes / 2
+
+
+def test_nothing_is_written_after_a_fault_that_leaves_doubt(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal.commit([batch("one")])
+    error = sqlite3.OperationalError("disk I/O error")
+    error.sqlite_errorcode = sqlite3.SQLITE_IOERR_FSYNC
+    error.sqlite_errorname = "SQLITE_IOERR_FSYNC"
+
+    def fail(name: str) -> None:
+        if name == "commit.written":
+            raise error
+
+    monkeypatch.setattr(journal, "_on_step", fail)
+    with pytest.raises(NotAccepting, match="started again"):
+        journal.commit([batch("two")])
+    monkeypatch.undo()
+    assert not journal.resume()
+    with pytest.raises(NotAccepting, match="SQLITE_IOERR_FSYNC"):
+        journal.commit([batch("two")])
+    assert [entry.sequence for entry in journal.pending(0, 2**20)] == [1]
+
+
+def test_another_program_s_database_is_refused_and_left_alone(
+    tmp_path: Path, clock: ManualClock
+) -> None:
+    path = tmp_path / "journal.sqlite"
+    other = sqlite3.connect(path)
+    other.execute("CREATE TABLE things (name TEXT)")
+    other.commit()
+    other.close()
+    with pytest.raises(
+        (DamagedData, DataFolderError), match="another program's database"
+    ):
+        Journal(path, clock).open()
+    other = sqlite3.connect(path)
+    assert other.execute("SELECT name FROM sqlite_schema").fetchall() == [("things",)]
+    other.close()
+
+
+def test_a_newer_format_is_refused(tmp_path: Path, clock: ManualClock) -> None:
+    path = tmp_path / "journal.sqlite"
+    journal = Journal(path, clock)
+    journal.open()
+    journal.close()
+    database = sqlite3.connect(path)
+    database.execute("UPDATE state SET format = 2")
+    database.commit()
+    database.close()
+    with pytest.raises(DataFolderError, match="newer release"):
+        Journal(path, clock).open()
+
+
+def test_a_file_of_noise_is_named(tmp_path: Path, clock: ManualClock) -> None:
+    path = tmp_path / "journal.sqlite"
+    path.write_bytes(b"noise " * 4_000)
+    with pytest.raises(DamagedData, match="journal.sqlite is damaged"):
+        Journal(path, clock).open()
+
+
+@pytest.mark.parametrize(
+    ("at_frame", "refused"),
+    [
+        pytest.param(1, True, id="damage-in-an-early-commit"),
+        pytest.param(-1, False, id="torn-tail"),
+    ],
+)
+def test_damage_inside_the_log_is_told_from_a_torn_tail(
+    tmp_path: Path, clock: ManualClock, at_frame: int, refused: bool
+) -> None:
+    """The log of a killed process is copied; one bit of one frame is flipped."""
+    journal = Journal(tmp_path / "journal.sqlite", clock)
+    journal.open()
+    for name in range(6):
+        journal.commit([batch(str(name))])
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for suffix in ("", "-wal"):
+        source = tmp_path / f"journal.sqlite{suffix}"
+        (copy / source.name).write_bytes(source.read_bytes())
+    journal.close()
+    log = bytearray((copy / "journal.sqlite-wal").read_bytes())
+    frame_bytes = 24 + 4096
+    frames = (len(log) - 32) // frame_bytes
+    log[32 + (at_frame % frames) * frame_bytes + 1_000] ^= 1
+    (copy / "journal.sqlite-wal").write_bytes(log)
+    reopened = Journal(copy / "journal.sqlite", clock)
+    if refused:
+        with pytest.raises(DamagedData, match="journal.sqlite-wal is damaged"):
+            reopened.open()
+        assert (copy / "journal.sqlite-wal").read_bytes() == log
+    else:
+        reopened.open()
+        assert reopened.last_sequence == 5
+        reopened.close()
