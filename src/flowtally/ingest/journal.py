@@ -126,6 +126,9 @@ class Journal:
             except BaseException:
                 writer.close()
                 raise
+        except UnicodeDecodeError as error:
+            # SQLite quotes its damaged schema in an error text that Python cannot decode.
+            raise DamagedData(f"{self.path} is damaged: {error}") from error
         except sqlite3.DatabaseError as error:
             if getattr(error, "sqlite_errorcode", 0) & 0xFF in (
                 sqlite3.SQLITE_CORRUPT,

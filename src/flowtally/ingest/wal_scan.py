@@ -65,10 +65,9 @@ def lost_commits(wal: Path, frames_accepted: int) -> str | None:
     Reads the frames' headers only: 24 bytes in each 4 KiB.
     """
     with wal.open("rb") as file:
-        magic, _, page_bytes, _, salt_1, salt_2, _, _ = _HEADER.unpack(
-            file.read(_HEADER.size)
-        )
-        if magic not in _MAGIC or page_bytes < 512 or page_bytes & (page_bytes - 1):
+        header = file.read(_HEADER.size)
+        magic, _, page_bytes, _, salt_1, salt_2, *checksum = _HEADER.unpack(header)
+        if magic not in _MAGIC or _checksum(header[:-8], magic) != tuple(checksum):
             return "its header is damaged"
         frame_bytes = _FRAME.size + page_bytes
         frames = (wal.stat().st_size - _HEADER.size) // frame_bytes
@@ -88,3 +87,14 @@ def lost_commits(wal: Path, frames_accepted: int) -> str | None:
             if pages_after_commit:
                 commit_at = index
     return None
+
+
+def _checksum(data: bytes, magic: int) -> tuple[int, int]:
+    """SQLite's own, over whole pairs of words. It syncs the header before the first frame is written,
+    so where there are frames, no power cut can have torn it."""
+    words = struct.unpack(f"{'>' if magic & 1 else '<'}{len(data) // 4}I", data)
+    first = second = 0
+    for one, other in zip(words[::2], words[1::2], strict=True):
+        first = (first + one + second) & 0xFFFFFFFF
+        second = (second + other + first) & 0xFFFFFFFF
+    return first, second

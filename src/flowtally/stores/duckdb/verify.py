@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,14 +48,18 @@ def verify_folder(path: Path, clock: Clock) -> VerifyReport:
     try:
         open_files(folder, journal, database)
         faults = [f"{folder.journal}: {fault}" for fault in journal.check()]
+        faults += [f"{folder.sums}: {fault}" for fault in database.check()]
         ledger = Ledger()
         try:
+            accepted = journal.accepted()
             pending = journal.pending(
                 applied_of(database.writer), 2 * limits.PENDING_BYTES_MAX
             )
             with snapshot(database, pending) as now:
-                ledger = now.ledger(journal.accepted())
-        except (duckdb.Error, ValueError) as error:
+                ledger = now.ledger(accepted)
+        except (sqlite3.Error, ValueError) as error:
+            faults.append(f"{folder.journal}: {error}")
+        except duckdb.Error as error:
             faults.append(f"{folder.sums}: {str(error).splitlines()[0]}")
         return VerifyReport(ledger, tuple(faults))
     finally:
