@@ -3,6 +3,7 @@
     FlowtallyError
     ├── InvalidInput            the sender's mistake; sending it again cannot help
     │   ├── InvalidRecords      ... with every bad record named
+    │   ├── BodyCutOff          less of the body came than was announced
     │   ├── TooLarge            a limit of `limits.py` was passed
     │   ├── UnsupportedMedia    a content type or coding that is not read here
     │   ├── NotAcceptable       a format that is not written here
@@ -10,6 +11,7 @@
     ├── Unavailable             nothing was changed; send it again, with the same key, later
     │   ├── Overloaded          too much is in flight
     │   ├── NotAccepting        the promise cannot be kept now (disk full, failed sync, stopping)
+    │   ├── SlowBody            the body did not come in time
     │   └── DeadlinePassed      the request took too long
     ├── DataFolderError         the data folder cannot be used as it is
     │   ├── FolderInUse         another process has it
@@ -55,6 +57,11 @@ class InvalidRecords(InvalidInput):
         self.errors_total = errors_total
 
 
+class BodyCutOff(InvalidInput):
+    """The body ended before its announced end, or the sender went away. Nothing of it is counted,
+    and nobody is known to have meant it: it is no refused batch."""
+
+
 class TooLarge(InvalidInput):
     """The body passes a limit: bytes on the wire, bytes decoded, or records."""
 
@@ -87,6 +94,10 @@ class NotAccepting(Unavailable):
     """The store cannot keep its promise now: it acknowledges nothing until that has changed."""
 
 
+class SlowBody(Unavailable):
+    """The body did not come whole within the deadline; nothing of it was counted."""
+
+
 class DeadlinePassed(Unavailable):
     """The request was not done in time. Whether it was counted is unknown: repeat it by its key."""
 
@@ -96,7 +107,11 @@ class DataFolderError(FlowtallyError):
 
 
 class FolderInUse(DataFolderError):
-    """Another process has the data folder open."""
+    """Another process has the data folder open; `url` is where it serves, if it said so."""
+
+    def __init__(self, detail: str, url: str | None = None) -> None:
+        super().__init__(detail)
+        self.url = url
 
 
 class DamagedData(DataFolderError):

@@ -33,6 +33,13 @@ ERRORS_LISTED_MAX = 100
 REQUEST_DEADLINE_S = 30.0
 DECODE_INLINE_BYTES_MAX = 32 * KIB
 """Smaller bodies are decoded on the event loop: a hop to a thread costs more than the work."""
+DECODE_CODED_INLINE_BYTES_MAX = 4 * KIB
+"""The same for compressed bodies, which may be much larger than they look."""
+ENCODE_INLINE_FLOWS_MAX = 500
+"""The same for answers."""
+DISCARD_BYTES_MAX = 32 * MIB
+DISCARD_S = 5.0
+"""What is read away of a refused body, so that its sender gets to see the answer."""
 DRAIN_S = 8.0
 """How long a stop waits for what is in flight; the process is gone within 10 s."""
 
@@ -65,6 +72,9 @@ HOUR_REVISIONS_MAX = 100_000
 """Hours whose revision is kept in memory; others are asked of the store."""
 READ_CACHE_BYTES_MAX = 64 * MIB
 """Encoded answers kept by (hour, format, revision)."""
+
+PARTIAL_INTERVAL_MS = 5 * 60_000
+"""An hour that changed so recently is marked partial: more of it is probably on its way."""
 
 # Memory store.
 MEMORY_FLOWS_MAX = 20_000_000

@@ -103,3 +103,7 @@ class FlowSource(Component):
 
 class FlowStore(FlowSink, FlowSource):
     """Both at once: an embedded store."""
+
+    def announce(self, url: str) -> None:
+        """Is told where the service that owns it can be reached; a store with a folder notes it
+        there, for whoever finds the folder taken."""

@@ -239,9 +239,12 @@ class Journal:
                 )
         self._on_step("discard.committed")
         self.discarded_through = max(self.discarded_through, discarded)
-        self._give_space_back()
-        if self.log_bytes() > limits.WAL_BYTES_MAX:
-            self._require_writer().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        with self._watched("give space back"):
+            self._give_space_back()
+            if self.log_bytes() > limits.WAL_BYTES_MAX:
+                self._require_writer().execute(
+                    "PRAGMA wal_checkpoint(TRUNCATE)"
+                ).fetchall()
         return forgotten == _TIDY_ROWS
 
     def _give_space_back(self) -> None:
@@ -264,7 +267,7 @@ class Journal:
 
     def fold_log(self) -> None:
         """Copies the log into the database as far as nobody is in the way; commits go on."""
-        with self._reader_lock:
+        with self._reader_lock, self._watched("fold the log"):
             self._require_reader().execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
     def resume(self) -> bool:
@@ -365,6 +368,16 @@ class Journal:
         except BaseException:
             _roll_back(writer)
             raise
+
+    @contextmanager
+    def _watched(self, purpose: str) -> Iterator[None]:
+        """For writes beside the transactions: they sync too, and a failed sync is as final there."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            self._fail(purpose, error)
+            assert self.failure is not None
+            raise NotAccepting(self.failure, retry_after_s=5) from error
 
     def _fail(self, purpose: str, error: sqlite3.Error) -> None:
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)

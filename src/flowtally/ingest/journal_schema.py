@@ -63,8 +63,10 @@ def open_database(path: Path) -> sqlite3.Connection:
         path, isolation_level=None, check_same_thread=False, timeout=5
     )
     try:
-        # Lets the space of deleted tallies be given back bit by bit; counts before the first table.
-        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        if connection.execute("PRAGMA page_count").fetchone() == (0,):
+            # Lets the space of deleted tallies be given back bit by bit; counts before the first
+            # table. In a file that is there already it would only be a write, even to a damaged one.
+            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
         connection.execute("PRAGMA journal_mode = WAL")
         # FULL: each commit is synced before it returns. NORMAL would sync at checkpoints only.
         connection.execute("PRAGMA synchronous = FULL")

@@ -176,7 +176,6 @@ class Database:
         wal = self.path.with_name(self.path.name + ".wal")
         return wal.stat().st_size if wal.exists() else 0
 
-
     def check(self) -> list[str]:
         """Reads every column of every row, each block of which has a checksum: a line for each table
         that cannot be read whole."""
@@ -184,7 +183,9 @@ class Database:
         with self.reading() as cursor:
             for table in TABLES:
                 try:
-                    cursor.sql(f"SELECT BIT_XOR(HASH(COLUMNS(*))) FROM {table}").fetchall()
+                    cursor.sql(
+                        f"SELECT BIT_XOR(HASH(COLUMNS(*))) FROM {table}"
+                    ).fetchall()
                 except duckdb.Error as error:
                     faults.append(f"table {table}: {str(error).splitlines()[0]}")
         return faults

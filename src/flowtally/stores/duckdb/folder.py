@@ -48,10 +48,12 @@ class DataFolder:
         except OSError as error:
             holder = self.holder()
             os.close(descriptor)
+            url = holder.get("url")
             raise FolderInUse(
                 f"the data folder {self.path} is in use by flowtally process"
                 f" {holder.get('pid', '?')}"
-                + (f", which serves on {holder['url']}" if "url" in holder else "")
+                + (f", which serves on {url}" if url else ""),
+                url if isinstance(url, str) else None,
             ) from error
         self._lock_descriptor = descriptor
         self.sign()

@@ -105,6 +105,9 @@ class DuckdbStore(FlowStore):
         )
         self._tidying = asyncio.create_task(self._tidy_regularly(), name="journal-tidy")
 
+    def announce(self, url: str) -> None:
+        self.folder.sign(url)
+
     async def close(self) -> None:
         if self._tidying is not None:
             self._tidying.cancel()

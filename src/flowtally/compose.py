@@ -1,0 +1,113 @@
+"""The composition root: the only place that names a concrete store and wires the parts together.
+
+Nothing is opened by constructing a `Service`; `start` acts, in the order in which parts need each
+other, and `close` undoes it in reverse. Two services can live in one process.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from flowtally.api.app import App, create_app
+from flowtally.api.services import Services
+from flowtally.clock import Clock, SystemClock
+from flowtally.config import Settings
+from flowtally.ingest.admission import Admission
+from flowtally.ingest.committer import Committer
+from flowtally.limits import BodyLimits
+from flowtally.model import MILLISECONDS_PER_HOUR
+from flowtally.observe.metrics import Metrics
+from flowtally.ports import FlowStore
+from flowtally.steps import OnStep, ignore
+
+
+class Service:
+    """One node: a store, the committer before it, and the HTTP application in front."""
+
+    def __init__(
+        self, settings: Settings, clock: Clock | None = None, on_step: OnStep = ignore
+    ) -> None:
+        clock = clock or SystemClock()
+        self.settings = settings
+        self.store = make_store(settings, clock, on_step)
+        self.metrics = Metrics()
+        self.committer = Committer(
+            self.store, clock, observe_commit=self.metrics.observe_commit
+        )
+        self.stopping = False
+        self.app: App = create_app(
+            Services(
+                sink=self.store,
+                source=self.store,
+                committer=self.committer,
+                admission=Admission(settings.in_flight_bytes_max),
+                clock=clock,
+                bounds=BodyLimits(),
+                deadline_s=settings.request_deadline_s,
+                metrics=self.metrics,
+                stopping=lambda: self.stopping,
+                store_name=settings.store,
+                access_log=settings.access_log,
+            )
+        )
+
+    async def start(self) -> None:
+        """Opens the store. Raises `DataFolderError` and leaves nothing open if it cannot."""
+        await self.store.start()
+
+    def announce(self, url: str) -> None:
+        """Tells whoever finds the data folder taken where this service can be reached."""
+        self.store.announce(url)
+
+    def drain(self) -> None:
+        """Says that no new work is wanted: `/readyz` is false from now on."""
+        self.stopping = True
+
+    async def close(self) -> None:
+        """Commits what waits, applies what is pending, and closes. May be called twice."""
+        self.drain()
+        await self.committer.close()
+        self.app.close()
+        await self.store.close()
+
+
+def make_store(settings: Settings, clock: Clock, on_step: OnStep = ignore) -> FlowStore:
+    """The store that the settings name. Each is imported only where it is used."""
+    retention_ms = settings.retention_hours * MILLISECONDS_PER_HOUR
+    batch_ids_keep_ms = settings.batch_ids_keep_hours * MILLISECONDS_PER_HOUR
+    if settings.store == "memory":
+        from flowtally.stores.memory import MemoryStore
+
+        return MemoryStore(
+            clock, retention_ms=retention_ms, batch_ids_keep_ms=batch_ids_keep_ms
+        )
+    from flowtally.stores.duckdb.store import DuckdbSettings, DuckdbStore
+
+    return DuckdbStore(
+        settings.data,
+        clock,
+        DuckdbSettings(
+            retention_ms=retention_ms,
+            batch_ids_keep_ms=batch_ids_keep_ms,
+            pending_bytes_max=settings.pending_bytes_max,
+        ),
+        on_step,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """What `verify` found: the ledger as `/v1/ledger` writes it, and the faults of the files."""
+
+    ledger_json: bytes
+    faults: tuple[str, ...]
+
+
+def verify_data(data: Path) -> Verification:
+    """Verifies a stopped data folder. Raises `DataFolderError`, `FolderInUse` where one runs."""
+    from flowtally.stores.duckdb.verify import verify_folder
+    from flowtally.wire.answers import encode_ledger
+
+    report = verify_folder(data, SystemClock())
+    return Verification(encode_ledger(report.ledger), report.faults)

@@ -1,0 +1,49 @@
+"""A decoded body into a tally: the one entrance for every format."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+from flowtally.limits import BodyLimits
+from flowtally.model import Tally
+from flowtally.wire.json_records import decode_array, decode_lines
+from flowtally.wire.media import BodyFormat
+
+_FINGERPRINT_BYTES = 16
+
+
+@dataclass(frozen=True, slots=True)
+class DecodedBody:
+    """What a body says, and the fingerprint by which a repeat of it is known."""
+
+    tally: Tally
+    records: int
+    fingerprint: bytes
+
+
+def decode_body(body: bytes, form: BodyFormat, bounds: BodyLimits) -> DecodedBody:
+    """Reads and sums a body, after its content coding is undone.
+
+    Raises `InvalidInput`: `InvalidRecords` naming every bad record, `TooLarge`, or what else is
+    wrong with it as a whole.
+    """
+    if form is BodyFormat.JSON:
+        tally, records = decode_array(body, bounds.records_max)
+    elif form is BodyFormat.NDJSON:
+        tally, records = decode_lines(body, bounds.records_max)
+    else:
+        from flowtally.wire.arrow_records import decode_arrow
+
+        tally, records = decode_arrow(
+            body, bounds.records_max, bounds.decoded_bytes_max
+        )
+    return DecodedBody(tally, records, fingerprint(body, form))
+
+
+def fingerprint(body: bytes, form: BodyFormat) -> bytes:
+    """The first 16 bytes of SHA-256 over the format's name and the decoded body: the same body
+    sent with another content coding is the same batch."""
+    digest = hashlib.sha256(form.name.encode())
+    digest.update(body)
+    return digest.digest()[:_FINGERPRINT_BYTES]
