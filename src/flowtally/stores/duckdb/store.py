@@ -94,6 +94,7 @@ class DuckdbStore(FlowStore):
         self._tidy_beat_ms = clock.now_ms()
         self._tidy_error = ""
         self._disk_free_bytes = 0
+        self._looked_for_expiry_in: int | None = None
 
     async def start(self) -> None:
         await asyncio.to_thread(self._open)
@@ -231,7 +232,7 @@ class DuckdbStore(FlowStore):
         while True:
             more = False
             try:
-                more = await self._tidy()
+                more = await self.tidy()
                 self._tidy_error = ""
             except (FlowtallyError, OSError, RuntimeError) as error:
                 if not self._tidy_error:
@@ -240,7 +241,7 @@ class DuckdbStore(FlowStore):
             self._tidy_beat_ms = self._clock.now_ms()
             await asyncio.sleep(0 if more else _TIDY_INTERVAL_S)
 
-    async def _tidy(self) -> bool:
+    async def tidy(self) -> bool:
         """One round of what can wait; True if there is more to do at once."""
         self._disk_free_bytes = self.folder.free_bytes()
         if self.journal.failure is not None:
@@ -256,14 +257,15 @@ class DuckdbStore(FlowStore):
         return more
 
     async def _expire(self) -> None:
-        """Journals an expiry where something has become too old, once what is there is applied."""
-        before = expire_before(self._clock.now_ms(), self._settings.retention_ms)
-        oldest = self.applier.counts.oldest()
-        if oldest is None or oldest >= before:
+        """Journals an expiry where something has become too old; looks once in an arrival hour."""
+        this_hour = self._clock.arrival_hour()
+        if this_hour == self._looked_for_expiry_in:
             return
-        sequence = self.journal.last_sequence
-        await self._in_journal_thread(lambda: self.journal.journal_expiry(before))
-        await self.applier.wait_applied(sequence + 1, timeout_s=60)
+        before = expire_before(self._clock.now_ms(), self._settings.retention_ms)
+        oldest = await self.applier.run_between(self.applier.counts.oldest)
+        if oldest is not None and oldest < before:
+            await self._in_journal_thread(lambda: self.journal.journal_expiry(before))
+        self._looked_for_expiry_in = this_hour
 
     def health(self) -> Sequence[PartHealth]:
         return (

@@ -1,0 +1,254 @@
+"""A hash map summed on write: the smallest store, for tests and for sums that may be lost.
+
+Promises the whole contract but one thing: it keeps nothing. It says so when it starts and on
+`/health`. Rows are kept by arrival hour as well, because retention counts from arrival.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from operator import itemgetter
+
+from flowtally import limits
+from flowtally.clock import Clock
+from flowtally.errors import KeyReused, NotAccepting
+from flowtally.model import (
+    MILLISECONDS_PER_HOUR,
+    Account,
+    Batch,
+    HourSummary,
+    Ledger,
+    LedgerLine,
+    PartHealth,
+    Receipt,
+    Revision,
+    Sums,
+    Tally,
+)
+from flowtally.ports import FlowStore
+
+logger = logging.getLogger(__name__)
+
+_NOTHING_KEPT = "kept in memory only: all sums are lost when the process ends"
+
+
+@dataclass(slots=True)
+class _Arrival:
+    """What came in during one arrival hour."""
+
+    tally: Tally = field(default_factory=Tally)
+    accepted: Account = Account()
+    batches_summed: int = 0
+    expired: Account = Account()
+    batches_repeated: int = 0
+    batches_refused: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    fingerprint: bytes
+    receipt: Receipt
+    arrived_ms: int
+
+
+class MemoryStore(FlowStore):
+    """See the module, and `FlowStore` for the contract. Used from the event loop only."""
+
+    visible_on_return = True
+
+    def __init__(
+        self,
+        clock: Clock,
+        *,
+        retention_ms: int = 7 * 24 * MILLISECONDS_PER_HOUR,
+        batch_ids_keep_ms: int = 24 * MILLISECONDS_PER_HOUR,
+        flows_max: int = limits.MEMORY_FLOWS_MAX,
+        batch_ids_max: int = limits.MEMORY_BATCH_IDS_MAX,
+    ) -> None:
+        self._clock = clock
+        self._retention_ms = retention_ms
+        self._batch_ids_keep_ms = batch_ids_keep_ms
+        self._flows_max = flows_max
+        self._batch_ids_max = batch_ids_max
+        self._arrivals: dict[int, _Arrival] = {}
+        self._known: OrderedDict[str, _Known] = OrderedDict()
+        self._revisions: dict[int, Revision] = {}
+        self._emptied = Revision(0, None)
+        self._sequence = 0
+        self._open = False
+
+    async def start(self) -> None:
+        self._open = True
+        logger.warning("memory store started", extra={"warning": _NOTHING_KEPT})
+
+    async def close(self) -> None:
+        self._open = False
+
+    async def write(self, batches: Sequence[Batch]) -> Sequence[Receipt | KeyReused]:
+        self._expire()
+        reason = self.refusing()
+        if reason is not None:
+            raise NotAccepting(reason)
+        return [self._take(batch) for batch in batches]
+
+    def refusing(self) -> str | None:
+        if not self._open:
+            return "the store is closed"
+        if self._rows() >= self._flows_max:
+            return f"the store holds {self._rows()} flows, and no more may be held in memory"
+        if len(self._known) >= self._batch_ids_max:
+            return f"{len(self._known)} batch_ids are remembered, and none may be forgotten yet"
+        return None
+
+    def count_refused(self, batches: int = 1) -> None:
+        self._arrival().batches_refused += batches
+
+    async def revision(self, hour: int) -> Revision:
+        self._require_open()
+        self._expire()
+        return self._revisions.get(hour, self._emptied)
+
+    async def sums(self, hour: int) -> Sums:
+        import pyarrow as pa
+
+        revision = await self.revision(hour)
+        merged = Tally()
+        for arrival in self._arrivals.values():
+            for flow, row in arrival.tally:
+                if flow[3] == hour:
+                    merged.add(flow, *row)
+        # Python orders strings by code point, and so does UTF-8 by bytes.
+        rows = sorted(merged, key=itemgetter(0))
+        decimal = pa.decimal128(38, 0)
+        columns = {
+            "src_app": pa.array([flow[0] for flow, _ in rows], pa.string()),
+            "dest_app": pa.array([flow[1] for flow, _ in rows], pa.string()),
+            "vpc_id": pa.array([flow[2] for flow, _ in rows], pa.string()),
+            "hour": pa.array([hour] * len(rows), pa.int64()),
+            "bytes_rx": pa.array([row[0] for _, row in rows], decimal),
+            "bytes_tx": pa.array([row[1] for _, row in rows], decimal),
+        }
+        return Sums(hour, revision, pa.table(columns))
+
+    async def hours(self) -> Sequence[HourSummary]:
+        self._require_open()
+        self._expire()
+        flows: dict[int, set[tuple[str, str, str, int]]] = {}
+        totals: dict[int, Account] = {}
+        for arrival in self._arrivals.values():
+            for flow, (rx, tx, records) in arrival.tally:
+                flows.setdefault(flow[3], set()).add(flow)
+                totals[flow[3]] = totals.get(flow[3], Account()) + Account(0, records, rx, tx)
+        return [
+            HourSummary(
+                hour,
+                len(flows[hour]),
+                totals[hour].records,
+                totals[hour].bytes_rx,
+                totals[hour].bytes_tx,
+                self._revisions[hour],
+            )
+            for hour in sorted(flows)
+        ]
+
+    async def ledger(self) -> Ledger:
+        self._require_open()
+        self._expire()
+        return Ledger(
+            tuple(
+                LedgerLine(
+                    hour,
+                    accepted=arrival.accepted,
+                    summed=_summed(arrival),
+                    expired=arrival.expired,
+                    batches_repeated=arrival.batches_repeated,
+                    batches_refused=arrival.batches_refused,
+                )
+                for hour, arrival in sorted(self._arrivals.items())
+            )
+        )
+
+    def health(self) -> Sequence[PartHealth]:
+        return (
+            PartHealth(
+                "store",
+                "ok" if self.refusing() is None else "error",
+                self._clock.now_ms(),
+                detail=_NOTHING_KEPT,
+                last_error=self.refusing() or "",
+                facts={"rows": self._rows(), "batch_ids": len(self._known)},
+            ),
+        )
+
+    def _take(self, batch: Batch) -> Receipt | KeyReused:
+        arrival = self._arrival()
+        known = self._known.get(batch.batch_id) if batch.keyed else None
+        if known is not None:
+            if known.fingerprint == batch.fingerprint:
+                arrival.batches_repeated += 1
+                return Receipt(batch.batch_id, batch.records, known.receipt.flows, repeated=True)
+            arrival.batches_refused += 1
+            return KeyReused(
+                f"the Idempotency-Key {batch.batch_id!r} was used before with another body"
+            )
+        now_ms = self._clock.now_ms()
+        self._sequence += 1
+        for flow, row in batch.tally:
+            arrival.tally.add(flow, *row)
+        arrival.accepted += batch.tally.account()
+        arrival.batches_summed += 1
+        for hour in batch.tally.hours():
+            self._revisions[hour] = Revision(self._sequence, now_ms)
+        receipt = Receipt(batch.batch_id, batch.records, len(batch.tally))
+        if batch.keyed:
+            self._known[batch.batch_id] = _Known(batch.fingerprint, receipt, now_ms)
+        return receipt
+
+    def _arrival(self) -> _Arrival:
+        return self._arrivals.setdefault(self._clock.arrival_hour(), _Arrival())
+
+    def _rows(self) -> int:
+        return sum(len(arrival.tally) for arrival in self._arrivals.values())
+
+    def _expire(self) -> None:
+        """Drops what is too old, as time has it now."""
+        now_ms = self._clock.now_ms()
+        while self._known:
+            oldest = next(iter(self._known))
+            if now_ms - self._known[oldest].arrived_ms <= self._batch_ids_keep_ms:
+                break
+            del self._known[oldest]
+        before = (now_ms - self._retention_ms) // MILLISECONDS_PER_HOUR
+        gone = [
+            arrival
+            for hour, arrival in self._arrivals.items()
+            if hour < before and arrival.batches_summed
+        ]
+        if not gone:
+            return
+        self._sequence += 1
+        self._emptied = Revision(self._sequence, now_ms)
+        changed = {hour for arrival in gone for hour in arrival.tally.hours()}
+        for arrival in gone:
+            arrival.expired += _summed(arrival)
+            arrival.batches_summed = 0
+            arrival.tally = Tally()
+        held = {hour for arrival in self._arrivals.values() for hour in arrival.tally.hours()}
+        for hour in changed:
+            if hour in held:
+                self._revisions[hour] = self._emptied
+            else:
+                del self._revisions[hour]
+
+    def _require_open(self) -> None:
+        if not self._open:
+            raise NotAccepting("the store is closed")
+
+
+def _summed(arrival: _Arrival) -> Account:
+    """Counted from the rows, not from what was accepted."""
+    counted = arrival.tally.account()
+    return Account(arrival.batches_summed, counted.records, counted.bytes_rx, counted.bytes_tx)
