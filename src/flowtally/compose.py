@@ -32,9 +32,7 @@ class Service:
         self.settings = settings
         self.store = make_store(settings, clock, on_step)
         self.metrics = Metrics()
-        self.committer = Committer(
-            self.store, clock, observe_commit=self.metrics.observe_commit
-        )
+        self.committer = Committer(self.store, clock, observe_commit=self.metrics.observe_commit)
         self.stopping = False
         self.app: App = create_app(
             Services(
@@ -79,9 +77,7 @@ def make_store(settings: Settings, clock: Clock, on_step: OnStep = ignore) -> Fl
     if settings.store == "memory":
         from flowtally.stores.memory import MemoryStore
 
-        return MemoryStore(
-            clock, retention_ms=retention_ms, batch_ids_keep_ms=batch_ids_keep_ms
-        )
+        return MemoryStore(clock, retention_ms=retention_ms, batch_ids_keep_ms=batch_ids_keep_ms)
     from flowtally.stores.duckdb.store import DuckdbSettings, DuckdbStore
 
     return DuckdbStore(

@@ -1,16 +1,18 @@
 """Settings: one table, and where each value came from.
 
-Precedence: command-line flags over `FLOWTALLY_*` environment variables over `flowtally.toml` over
-defaults. An unknown key is an error with the nearest name; so is a value that breaks its rule. All
-errors are told at once.
+The fields of `Settings` are that table: the command line's flags, `flowtally check` and
+`docs/reference/settings.md` are all made from it. Precedence: flags over `FLOWTALLY_*` environment
+variables over `flowtally.toml` over defaults. An unknown key is an error with the nearest name; so
+is a value that breaks its rule. All errors are told at once.
 """
 
 from __future__ import annotations
 
 import difflib
 import ipaddress
+import math
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -20,22 +22,35 @@ from flowtally.errors import SettingsError
 
 ENVIRONMENT_PREFIX = "FLOWTALLY_"
 FILE_NAME = "flowtally.toml"
-_WORDS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
-_NOT_SETTINGS = ("FLOWTALLY_CONFIG", "FLOWTALLY_URL")
+CONFIG_VARIABLE = "FLOWTALLY_CONFIG"
+URL_VARIABLE = "FLOWTALLY_URL"
+DEFAULT = "default"
+_NOT_SETTINGS = (CONFIG_VARIABLE, URL_VARIABLE)
+_TRUTHS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+_SHOWN_MAX = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What a setting means, and which values it may have."""
+
+    about: str
+    unit: str = ""
+    least: float | None = None
+    most: float | None = None
+    choices: tuple[str, ...] = ()
 
 
 def _setting(
     default: Any,
     about: str,
+    unit: str = "",
     *,
     least: float | None = None,
     most: float | None = None,
     choices: tuple[str, ...] = (),
 ) -> Any:
-    return field(
-        default=default,
-        metadata={"about": about, "least": least, "most": most, "choices": choices},
-    )
+    return field(default=default, metadata={"rule": Rule(about, unit, least, most, choices)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,170 +64,211 @@ class Settings:
     )
     data: Path = _setting(Path("data"), "the data folder; made if it is missing")
     host: str = _setting("127.0.0.1", "the address to listen on")
-    port: int = _setting(
-        8080, "the port to listen on; 0 takes a free one", least=0, most=65535
-    )
+    port: int = _setting(8080, "the port to listen on; 0 takes a free one", least=0, most=65535)
     insecure: bool = _setting(
         False, "listen beyond this machine although nothing asks clients who they are"
     )
     retention_hours: int = _setting(
-        168, "how long a record is served after it came in", least=1, most=24 * 3660
+        168, "how long a record is served after it came in", "hours", least=1, most=24 * 3660
     )
     batch_ids_keep_hours: int = _setting(
-        24, "how long an Idempotency-Key is remembered", least=24, most=24 * 366
+        24, "how long an Idempotency-Key is remembered", "hours", least=24, most=24 * 366
     )
     request_deadline_s: float = _setting(
-        limits.REQUEST_DEADLINE_S, "how long one request may take", least=0.1, most=3600
+        limits.REQUEST_DEADLINE_S, "how long one request may take", "seconds", least=0.1, most=3600
     )
     in_flight_bytes_max: int = _setting(
         limits.IN_FLIGHT_BYTES_MAX,
-        "bytes of bodies taken and not yet answered; more are told to come back",
+        "how much of bodies is taken and not yet answered; what is more is told to come back",
+        "bytes",
         least=limits.BODY_BYTES_MAX,
+        most=2**50,
     )
     pending_bytes_max: int = _setting(
         limits.PENDING_BYTES_MAX,
-        "bytes journalled and not yet summed; more are told to come back",
+        "how much is journalled and not yet summed; what is more is told to come back",
+        "bytes",
         least=limits.MIB,
+        most=2**50,
     )
     log_format: str = _setting(
         "auto",
-        "human, json, or auto: human on a terminal",
+        "how log lines look; auto is human on a terminal and json elsewhere",
         choices=("auto", "human", "json"),
     )
     log_level: str = _setting(
-        "info",
-        "the least level that is logged",
-        choices=("debug", "info", "warning", "error"),
+        "info", "the least level that is logged", choices=("debug", "info", "warning", "error")
     )
     access_log: bool = _setting(True, "log a line for each request")
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """The effective settings, and the source of each value."""
+    """The effective settings, and the source of each value: the flag, the variable, the file, or
+    `default`."""
 
     settings: Settings
     sources: Mapping[str, str]
 
 
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One setting, as the table has it."""
+
+    name: str
+    default: Any
+    rule: Rule
+
+    @property
+    def flag(self) -> str:
+        """Its command-line flag."""
+        return "--" + self.name.replace("_", "-")
+
+    @property
+    def variable(self) -> str:
+        """Its environment variable."""
+        return ENVIRONMENT_PREFIX + self.name.upper()
+
+    @property
+    def kind(self) -> type:
+        """The type of its values: bool, int, float, str or Path."""
+        return Path if isinstance(self.default, Path) else type(self.default)
+
+    @property
+    def demand(self) -> str:
+        """The rule in words, to stand behind "must be"."""
+        rule = self.rule
+        if rule.choices:
+            return f"one of {', '.join(rule.choices)}"
+        if self.kind is bool:
+            return "true or false"
+        if self.kind is Path:
+            return "a path"
+        if self.kind is str:
+            return "text"
+        number = "a whole number" if self.kind is int else "a number"
+        unit = f" of {rule.unit}" if rule.unit else ""
+        return f"{number}{unit} from {rule.least:,} to {rule.most:,}"
+
+
+def table() -> tuple[Row, ...]:
+    """All settings, in the order in which they are shown."""
+    return tuple(Row(one.name, one.default, one.metadata["rule"]) for one in fields(Settings))
+
+
 def load(
     flags: Mapping[str, object], environ: Mapping[str, str], file: Path | None = None
 ) -> Loaded:
-    """The effective settings. `file` is one that must be there; else `flowtally.toml` is read where
-    it exists. Raises `SettingsError` naming every fault."""
+    """The effective settings. `file`, or the one that FLOWTALLY_CONFIG names, must be there; else
+    `flowtally.toml` is read where it exists. Raises `SettingsError` naming every fault."""
+    rows = {row.name: row for row in table()}
+    sources = dict.fromkeys(rows, DEFAULT)
+    values: dict[str, Any] = {}
     faults: list[str] = []
-    values: dict[str, object] = {}
-    sources = {one.name: "default" for one in fields(Settings)}
-    for source, found in (
-        _file_values(file, faults),
-        _environment_values(environ, faults),
-        ("flag", {name: value for name, value in flags.items() if value is not None}),
+    given_flags = [(name, rows[name].flag, value) for name, value in flags.items()]
+    for found, is_text in (
+        (_in_file(file, environ, faults), False),
+        (_in_environment(environ, faults), True),
+        ((flag for flag in given_flags if flag[2] is not None), True),
     ):
-        for name, value in found.items():
-            key = (
-                f"{ENVIRONMENT_PREFIX}{name.upper()}"
-                if source == "environment"
-                else name
-            )
+        for name, source, given in found:
             try:
-                values[name] = _checked(name, value)
+                values[name] = _checked(rows[name], given, is_text)
                 sources[name] = source
-            except ValueError as error:
-                faults.append(f"{key} ({source}): {error}")
+            except ValueError:
+                faults.append(f"{name} must be {rows[name].demand}, not {_shown(given)} ({source})")
+    settings = Settings(**values)
+    if not settings.insecure and not _is_loopback(settings.host):
+        faults.append(
+            f"host {settings.host} ({sources['host']}) can be reached from other machines, and"
+            " nothing asks clients who they are; use 127.0.0.1, or --insecure if the network"
+            " itself is trusted"
+        )
     if faults:
-        raise SettingsError("; ".join(faults))
-    settings = Settings(**values)  # type: ignore[arg-type]
-    _refuse_open_door(settings)
+        lead = "" if len(faults) == 1 else f"{len(faults)} settings cannot be used:\n  "
+        raise SettingsError(lead + "\n  ".join(faults))
     return Loaded(settings, sources)
 
 
-def flag_of(name: str) -> str:
-    """The command-line flag of a setting."""
-    return "--" + name.replace("_", "-")
-
-
-def variable_of(name: str) -> str:
-    """The environment variable of a setting."""
-    return ENVIRONMENT_PREFIX + name.upper()
-
-
-def _file_values(file: Path | None, faults: list[str]) -> tuple[str, dict[str, object]]:
-    path = file or Path(FILE_NAME)
-    if file is None and not path.exists():
-        return str(path), {}
+def _in_file(
+    file: Path | None, environ: Mapping[str, str], faults: list[str]
+) -> Iterator[tuple[str, str, object]]:
+    named = file or (Path(environ[CONFIG_VARIABLE]) if environ.get(CONFIG_VARIABLE) else None)
+    path = named or Path(FILE_NAME)
+    if named is None and not path.exists():
+        return
     try:
-        found = tomllib.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        faults.append(f"{path} cannot be read: {error}")
-        return str(path), {}
-    return str(path), {
-        name: found[name] for name in found if _is_known(name, str(path), faults)
-    }
+        found = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        faults.append(f"{path} cannot be read: {error.strerror}")
+        return
+    except ValueError as error:
+        faults.append(f"{path} is not valid TOML: {error}")
+        return
+    known = [row.name for row in table()]
+    for name, value in found.items():
+        if name in known:
+            yield name, str(path), value
+        else:
+            faults.append(f"there is no setting {_shown(name)} ({path}){_nearest(name, known)}")
 
 
-def _environment_values(
+def _in_environment(
     environ: Mapping[str, str], faults: list[str]
-) -> tuple[str, dict[str, object]]:
-    found: dict[str, object] = {}
+) -> Iterator[tuple[str, str, object]]:
+    names = {row.variable: row.name for row in table()}
     for variable, value in environ.items():
         if not variable.startswith(ENVIRONMENT_PREFIX) or variable in _NOT_SETTINGS:
             continue
-        name = variable.removeprefix(ENVIRONMENT_PREFIX).lower()
-        if _is_known(name, "environment", faults):
-            found[name] = value
-    return "environment", found
+        if variable in names:
+            yield names[variable], variable, value
+        else:
+            hint = _nearest(variable.upper(), [*names, *_NOT_SETTINGS])
+            faults.append(f"there is no setting {variable} (environment){hint}")
 
 
-def _is_known(name: str, source: str, faults: list[str]) -> bool:
-    names = [one.name for one in fields(Settings)]
-    if name in names:
-        return True
-    nearest = difflib.get_close_matches(name, names, n=1)
-    hint = f"; did you mean {nearest[0]}?" if nearest else ""
-    faults.append(f"{name} ({source}): there is no such setting{hint}")
-    return False
+def _nearest(name: str, known: list[str]) -> str:
+    nearest = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {nearest[0]}?" if nearest else ""
 
 
-def _checked(name: str, value: object) -> object:
-    """The value in the setting's type, or `ValueError` with the rule it breaks."""
-    one = next(one for one in fields(Settings) if one.name == name)
-    kind = type(one.default)
-    converted = _converted(kind, value)
-    choices, least, most = (one.metadata[key] for key in ("choices", "least", "most"))
-    if choices and converted not in choices:
-        raise ValueError(f"must be one of {', '.join(choices)}, not {value!r}")
-    if least is not None and converted < least:
-        raise ValueError(f"must be {least} or more, not {value!r}")
-    if most is not None and converted > most:
-        raise ValueError(f"must be {most} or less, not {value!r}")
-    return converted
+def _checked(row: Row, given: object, is_text: bool) -> object:
+    """The value in the setting's type. Raises `ValueError` where it breaks the rule.
+
+    Flags and variables are text and are parsed; a file gives types, and those must fit.
+    """
+    value = _parsed(row.kind, given) if is_text and isinstance(given, str) else given
+    if row.kind is float and type(value) is int:
+        value = float(value)
+    if row.kind is Path and isinstance(value, str):
+        value = Path(value) if value else None
+    rule = row.rule
+    if not isinstance(value, row.kind) or (isinstance(value, bool) and row.kind is not bool):
+        raise ValueError
+    if isinstance(value, str) and (not value or (rule.choices and value not in rule.choices)):
+        raise ValueError
+    if rule.least is not None and rule.most is not None:
+        assert isinstance(value, (int, float))
+        if math.isnan(value) or not rule.least <= value <= rule.most:
+            raise ValueError
+    return value
 
 
-def _converted(kind: type, value: object) -> Any:
+def _parsed(kind: type, text: str) -> object:
     if kind is bool:
-        known = value if isinstance(value, bool) else _WORDS.get(str(value).lower())
-        if known is None:
-            raise ValueError(f"must be true or false, not {value!r}")
-        return known
-    if isinstance(value, bool) or not isinstance(value, (str, int, float, Path)):
-        raise ValueError(f"must be a {kind.__name__}, not {value!r}")
-    if kind in (int, float):
-        try:
-            return kind(str(value))
-        except ValueError:
-            raise ValueError(f"must be a number, not {value!r}") from None
-    return Path(str(value)) if issubclass(kind, Path) else str(value)
+        return _TRUTHS.get(text.lower())
+    if kind is int or kind is float:
+        return kind(text)
+    return text
 
 
-def _refuse_open_door(settings: Settings) -> None:
-    if settings.insecure or settings.host == "localhost":
-        return
+def _shown(value: object) -> str:
+    text = repr(str(value) if isinstance(value, Path) else value)
+    return text if len(text) <= _SHOWN_MAX else f"{text[:_SHOWN_MAX]}..."
+
+
+def _is_loopback(host: str) -> bool:
     try:
-        if ipaddress.ip_address(settings.host).is_loopback:
-            return
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
-        pass
-    raise SettingsError(
-        f"host {settings.host} can be reached from other machines, and nothing asks clients who"
-        " they are; use 127.0.0.1, or --insecure if the network itself is trusted"
-    )
+        return False

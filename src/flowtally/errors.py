@@ -49,9 +49,7 @@ class InvalidRecords(InvalidInput):
     `errors` names the first of them, at most `limits.ERRORS_LISTED_MAX`; `errors_total` counts all.
     """
 
-    def __init__(
-        self, detail: str, errors: Sequence[FieldError], errors_total: int
-    ) -> None:
+    def __init__(self, detail: str, errors: Sequence[FieldError], errors_total: int) -> None:
         super().__init__(detail)
         self.errors = tuple(errors)
         self.errors_total = errors_total

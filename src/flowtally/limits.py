@@ -25,6 +25,14 @@ NAME_BYTES_MAX = 256
 """UTF-8 bytes of src_app, dest_app and vpc_id, each."""
 UNKNOWN_DEPTH_MAX = 16
 """How deep an unknown field may nest; it is read only to be ignored."""
+CLOSE_LOOK_MARKS_PER_RECORD_MAX = 16
+"""Commas, opening brackets and backslashes, per permitted record, in a body that is read a second
+time to name its faults or to look into its unknown fields: each can cost a Python object. A plain
+record has 7."""
+CODING_FRAMES_MAX = 1_024
+"""gzip members or zstd frames in one body: each costs a decoder, however little it holds."""
+ARROW_MESSAGES_MAX = 1_024
+"""Messages (schema, dictionaries, batches) in one Arrow stream, for the same reason."""
 BATCH_ID_LENGTH_MAX = 128
 ERRORS_LISTED_MAX = 100
 """Bad records named in one answer; the rest are counted."""

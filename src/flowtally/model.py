@@ -35,14 +35,10 @@ class Tally:
 
     __slots__ = ("rows",)
 
-    def __init__(
-        self, rows: dict[tuple[str, str, str, int], list[int]] | None = None
-    ) -> None:
+    def __init__(self, rows: dict[tuple[str, str, str, int], list[int]] | None = None) -> None:
         self.rows = {} if rows is None else rows
 
-    def add(
-        self, flow: tuple[str, str, str, int], rx: int, tx: int, records: int = 1
-    ) -> None:
+    def add(self, flow: tuple[str, str, str, int], rx: int, tx: int, records: int = 1) -> None:
         """Adds bytes and records to one flow."""
         row = self.rows.get(flow)
         if row is None:

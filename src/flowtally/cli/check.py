@@ -2,33 +2,37 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+import json
+from typing import Annotated, Literal
 
-from flowtally.cli import settings_flags as flag
-from flowtally.config import Settings
+import typer
+
+from flowtally.cli.settings_flags import shown, with_settings
+from flowtally.config import Loaded, table
 
 
-def command(
-    config: flag.Config = None,
-    assignments: flag.Set = None,
-    store: flag.Store = None,
-    data: flag.Data = None,
-    host: flag.Host = None,
-    port: flag.Port = None,
-    insecure: flag.Insecure = None,
+def _check(
+    loaded: Loaded,
+    output: Annotated[
+        Literal["table", "toml"],
+        typer.Option("--format", help="table, or toml: a settings file with these values"),
+    ] = "table",
 ) -> None:
     """Validate the settings and print each with its source. Exit code 2 where one is wrong."""
-    loaded = flag.load_from(
-        config,
-        assignments,
-        store=store,
-        data=data,
-        host=host,
-        port=port,
-        insecure=insecure,
-    )
-    width = max(len(one.name) for one in fields(Settings))
-    for one in fields(Settings):
-        value = getattr(loaded.settings, one.name)
-        shown = str(value).lower() if isinstance(value, bool) else value
-        print(f"{one.name:{width}}  {shown}  ({loaded.sources[one.name]})")
+    rows = [(row.name, getattr(loaded.settings, row.name)) for row in table()]
+    if output == "toml":
+        for name, value in rows:
+            print(f"{name} = {_toml(value)}  # {loaded.sources[name]}")
+        return
+    name_width = max(len(name) for name, _ in rows)
+    value_width = max(len(shown(value)) for _, value in rows)
+    for name, value in rows:
+        print(f"{name:{name_width}}  {shown(value):{value_width}}  {loaded.sources[name]}")
+
+
+def _toml(value: object) -> str:
+    # JSON's numbers, booleans and strings are TOML's too.
+    return json.dumps(value if isinstance(value, (bool, int, float)) else str(value))
+
+
+command = with_settings(_check)

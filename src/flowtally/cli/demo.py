@@ -3,35 +3,51 @@
 from __future__ import annotations
 
 import time
-from typing import Annotated
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flowtally.cli.query import DEFAULT_URL, Url
+from flowtally.cli.connection import DEFAULT_URL, Connections, GiveUp, Url, client_of
+
+if TYPE_CHECKING:
+    from flowtally.client.sending import KeyedBatch
+
+_BATCH_RECORDS = 1000
 
 
 def command(
     url: Url = DEFAULT_URL,
-    records: Annotated[
-        int, typer.Option(min=1, help="how many records to send")
-    ] = 20_000,
+    records: Annotated[int, typer.Option(min=1, help="how many records to send")] = 20_000,
+    rate: Annotated[
+        float, typer.Option(min=0, help="records a second; 0 is as fast as it goes")
+    ] = 0,
     seed: Annotated[int, typer.Option(help="the same seed gives the same records")] = 1,
     hour: Annotated[int, typer.Option(min=0, help="the first of three hours")] = 0,
+    connections: Connections = 4,
+    give_up_after_s: GiveUp = 60,
 ) -> None:
     """Send generated traffic: 2,000 apps with a heavy tail, 10 VPCs, three hours.
 
     The same seed, hour and number of records are the same batches: sent again, they count nothing.
     """
-    from flowtally.cli.progress import progress_of, summary
-    from flowtally.client.client import FlowClient
-    from flowtally.client.sending import keyed_batches, send_batches
+    from flowtally.cli.progress import told
+    from flowtally.client.sending import Sent, keyed_batches, send_batches
     from flowtally.client.traffic import generated_records
 
-    began_s = time.monotonic()
-    with FlowClient(url) as client, progress_of(records) as on_sent:
-        batches = keyed_batches(
-            generated_records(records, seed, hour), 1000, f"demo:{seed}:{hour}"
-        )
-        sent = send_batches(client, batches, 4, on_sent)
-        print(summary(sent, client, time.monotonic() - began_s))
+    sent = Sent()
+    with client_of(url, give_up_after_s) as client, told(client, sent) as on_sent:
+        entries = ((one, one) for one in generated_records(records, seed, hour))
+        batches = keyed_batches(entries, _BATCH_RECORDS, f"demo:{seed}:{hour}")
+        send_batches(client, _paced(batches, rate), connections, sent, on_sent)
     print(f"now read an hour: flowtally query --hour {hour}")
+
+
+def _paced(batches: Iterable[KeyedBatch], rate: float) -> Iterator[KeyedBatch]:
+    """Each batch when its first record is due."""
+    began_s = time.monotonic()
+    for batch in batches:
+        if rate:
+            due_s = began_s + batch.first_record / rate
+            time.sleep(max(0.0, due_s - time.monotonic()))
+        yield batch

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import gzip
-import io
 import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, BinaryIO
+from typing import Annotated, Literal
 
 import typer
 
-from flowtally.cli.query import DEFAULT_URL, Url
-from flowtally.cli.send import BatchRecords, Connections, GiveUp
-
-app = typer.Typer(
-    help="Read other systems' files and send what they say.", no_args_is_help=True
+from flowtally.cli.connection import (
+    DEFAULT_URL,
+    Connections,
+    GiveUp,
+    KeyPrefix,
+    Url,
+    client_of,
 )
-_GZIP_MAGIC = b"\x1f\x8b"
+
+app = typer.Typer(no_args_is_help=True)
 
 
 @app.callback()
@@ -33,75 +32,59 @@ def aws_vpc(
     ],
     url: Url = DEFAULT_URL,
     names: Annotated[
-        Path | None,
-        typer.Option(help="CSV of address or CIDR,name; the longest prefix wins"),
+        Path | None, typer.Option(help="CSV of address or CIDR,name; the longest prefix wins")
     ] = None,
-    action: Annotated[str, typer.Option(help="ACCEPT, REJECT or ALL")] = "ACCEPT",
+    action: Annotated[
+        Literal["ACCEPT", "REJECT", "ALL"], typer.Option(help="which lines count")
+    ] = "ACCEPT",
     vpc_id: Annotated[str, typer.Option(help="for lines that have none")] = "unknown",
     direction: Annotated[
-        str,
-        typer.Option(
-            help="opener: the side with the higher port is src_app; or as-logged"
-        ),
+        Literal["opener", "as-logged"],
+        typer.Option(help="src_app is the side with the higher port, or the source as logged"),
     ] = "opener",
     skip_bad: Annotated[
-        bool, typer.Option(help="count bad lines instead of stopping")
+        bool, typer.Option("--skip-bad", help="count and name bad lines instead of stopping")
     ] = False,
-    batch_records: BatchRecords = 1000,
+    batch_lines: Annotated[int, typer.Option(min=1, max=10_000, help="lines in a batch")] = 1000,
+    key_prefix: KeyPrefix = "",
     connections: Connections = 4,
     give_up_after_s: GiveUp = 300,
 ) -> None:
     """Import AWS VPC flow log records, versions 2 to 5, in any field order.
 
-    Importing a file again counts nothing twice, as long as names and options stay the same.
+    Each line becomes one record. Importing a file again counts nothing twice; with other names or
+    other options it is refused, because its lines have been counted under the first ones.
     """
-    from flowtally.cli.progress import explained, progress_of, summary
-    from flowtally.client.client import FlowClient, Refused
-    from flowtally.client.retry import RetryPolicy
-    from flowtally.client.sending import Sent, keyed_batches, send_batches
-    from flowtally.importers.aws_vpc import Rules, Summary, records_of
+    from flowtally.cli.progress import told
+    from flowtally.client.sending import BatchRefused, Sent, keyed_batches, send_batches
+    from flowtally.errors import FlowtallyError
+    from flowtally.importers.aws_vpc import Rules, Summary, entries_of
+    from flowtally.importers.lines import lines_of
     from flowtally.importers.names import Names
 
-    if action not in ("ACCEPT", "REJECT", "ALL"):
-        raise typer.BadParameter(f"{action!r} is not ACCEPT, REJECT or ALL")
-    if direction not in ("opener", "as-logged"):
-        raise typer.BadParameter(f"{direction!r} is not opener or as-logged")
-    rules = Rules(
-        Names.read(names) if names else Names(),
-        action,
-        vpc_id,
-        by_port=direction == "opener",
-    )
-    began_s = time.monotonic()
+    for file in files:
+        if file != "-" and not Path(file).is_file():
+            raise typer.BadParameter(f"there is no file {file}")
+    known = Names.read(names) if names else Names()
+    rules = Rules(known, action, vpc_id, direction == "opener", skip_bad)
     read, sent = Summary(), Sent()
-    with (
-        FlowClient(url, RetryPolicy(give_up_after_s)) as client,
-        progress_of() as on_sent,
-    ):
-        for file in files:
-            records = records_of(_lines(file), rules, read, file, skip_bad)
-            batches = keyed_batches(records, batch_records, "aws-vpc")
-            try:
-                part = send_batches(client, batches, connections, on_sent)
-            except Refused as error:
-                raise explained(error) from error
-            sent.records += part.records
-            sent.batches += part.batches
-            sent.batches_repeated += part.batches_repeated
-            sent.body_bytes += part.body_bytes
-        print(read)
-        print(summary(sent, client, time.monotonic() - began_s))
-
-
-def _lines(file: str) -> Iterator[str]:
-    if file != "-" and not Path(file).is_file():
-        raise typer.BadParameter(f"there is no file {file}")
-    raw: BinaryIO = sys.stdin.buffer if file == "-" else Path(file).open("rb")
-    with raw:
-        buffered = io.BufferedReader(raw)  # type: ignore[type-var]
-        stream = (
-            gzip.GzipFile(fileobj=buffered)
-            if buffered.peek(2)[:2] == _GZIP_MAGIC
-            else buffered
-        )
-        yield from io.TextIOWrapper(stream, encoding="utf-8", errors="replace")  # type: ignore[arg-type]
+    with client_of(url, give_up_after_s) as client:
+        try:
+            with told(client, sent) as on_sent:
+                for file in files:
+                    stream = sys.stdin.buffer if file == "-" else Path(file).open("rb")
+                    with stream:
+                        entries = entries_of(lines_of(stream, file), rules, read, file)
+                        batches = keyed_batches(entries, batch_lines, f"aws-vpc:{key_prefix}")
+                        send_batches(client, batches, connections, sent, on_sent)
+        except BatchRefused as error:
+            if error.refused.is_kind("key-reused"):
+                raise FlowtallyError(
+                    f"{file} was imported before with other names or options; to count its lines"
+                    " once more, take another --key-prefix"
+                ) from error
+            raise FlowtallyError(f"{file}: {error}") from error
+        finally:
+            print(read)
+            for bad in read.bad:
+                print(f"bad line {bad}", file=sys.stderr)

@@ -3,60 +3,80 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from flowtally.client.client import FlowClient, Refused
+from flowtally.client.client import FlowClient
 from flowtally.client.sending import KeyedBatch, Sent
 from flowtally.errors import FlowtallyError
 from flowtally.model import Receipt
 
+OnSent = Callable[[KeyedBatch, Receipt], None]
+
 
 @contextmanager
-def progress_of(
-    total_bytes: int | None = None,
-) -> Iterator[Callable[[KeyedBatch, Receipt], None]]:
-    """A function to call for each batch sent; draws nothing where standard error is no terminal."""
+def told(client: FlowClient, sent: Sent, total_bytes: int | None = None) -> Iterator[OnSent]:
+    """Gives a function to call for each batch sent, and says at the end what was sent.
+
+    Draws nothing where standard error is no terminal. Where sending fails, what was sent until
+    then is said on standard error, before the error itself.
+    """
+    began_s = time.monotonic()
+    try:
+        with _bar(total_bytes) as on_sent:
+            yield on_sent
+    except (FlowtallyError, KeyboardInterrupt):
+        print(
+            f"so far: {_summary(sent, client, time.monotonic() - began_s)};"
+            " send the same again to go on",
+            file=sys.stderr,
+        )
+        raise
+    print(_summary(sent, client, time.monotonic() - began_s))
+
+
+@contextmanager
+def _bar(total_bytes: int | None) -> Iterator[OnSent]:
     if not sys.stderr.isatty():
         yield lambda batch, receipt: None
         return
     from rich.console import Console
     from rich.progress import (
         BarColumn,
-        MofNCompleteColumn,
+        DownloadColumn,
         Progress,
         TextColumn,
         TimeElapsedColumn,
     )
 
     columns = (
-        TextColumn("{task.description}"),
         BarColumn(),
-        MofNCompleteColumn(),
+        DownloadColumn(),
+        TextColumn("{task.fields[records]:,} records"),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("records", total=total_bytes)
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("send", total=total_bytes, records=0)
+        records = 0
 
         def on_sent(batch: KeyedBatch, receipt: Receipt) -> None:
-            bar.advance(task, batch.records)
+            nonlocal records
+            records += batch.records
+            bar.update(task, advance=len(batch.body), records=records)
 
         yield on_sent
 
 
-def summary(sent: Sent, client: FlowClient, seconds: float) -> str:
-    """One line for the end."""
+def _summary(sent: Sent, client: FlowClient, seconds: float) -> str:
     rate = f", {sent.records / seconds:,.0f} records/s" if seconds > 0 else ""
+    repeated = ""
+    if sent.batches_repeated:
+        repeated = (
+            f" ({sent.batches_repeated} batches with {sent.records_repeated} records of them"
+            " repeated: counted before, and not again)"
+        )
     return (
-        f"{sent.records} records in {sent.batches} batches"
-        f" ({sent.batches_repeated} of them counted before), {sent.body_bytes} bytes,"
+        f"{sent.records} records in {sent.batches} batches{repeated}, {sent.body_bytes} bytes,"
         f" {client.retries} retries, {seconds:.1f} s{rate}"
     )
-
-
-def explained(error: Refused, batch_first_record: int | None = None) -> FlowtallyError:
-    """A refusal, with what the service said of each record."""
-    lines = [str(error)]
-    for fault in error.problem.get("errors", [])[:10]:
-        lines.append(f"  {fault['pointer']}: {fault['detail']}")
-    return FlowtallyError("\n".join(lines))

@@ -3,36 +3,28 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-Url = Annotated[
-    str,
-    typer.Option("--url", envvar="FLOWTALLY_URL", help="where the service is reached"),
-]
-DEFAULT_URL = "http://127.0.0.1:8080"
+from flowtally.cli.connection import DEFAULT_URL, Url, client_of
 
 
 def command(
     hour: Annotated[int, typer.Option(help="the hour label")],
     url: Url = DEFAULT_URL,
-    format_name: Annotated[
-        str, typer.Option("--format", help="table, json, ndjson or csv")
+    output: Annotated[
+        Literal["table", "json", "ndjson", "csv"], typer.Option("--format", help="how to print")
     ] = "table",
 ) -> None:
     """Print the sums of one hour."""
-    from flowtally.client.client import FlowClient
-
-    if format_name not in ("table", "json", "ndjson", "csv"):
-        raise typer.BadParameter(f"{format_name!r} is not table, json, ndjson or csv")
-    with FlowClient(url) as client:
-        if format_name == "table":
+    with client_of(url) as client:
+        if output == "table":
             _print_table(client.sums(hour))
             return
-        sys.stdout.buffer.write(client.sums_text(hour, format_name))
-        if format_name == "json":
-            print()
+        text = client.sums_text(hour, output)
+    sys.stdout.buffer.write(text if not text or text.endswith(b"\n") else text + b"\n")
+    sys.stdout.buffer.flush()
 
 
 def _print_table(sums: list[dict[str, object]]) -> None:
@@ -40,16 +32,12 @@ def _print_table(sums: list[dict[str, object]]) -> None:
         print("no flows in this hour")
         return
     names = list(sums[0])
-    rows = [[_shown(row[name]) for name in names] for row in sums]
-    widths = [
-        max(len(cell) for cell in column) for column in zip(names, *rows, strict=True)
-    ]
+    is_number = [isinstance(value, int) for value in sums[0].values()]
+    rows = [[_shown(value) for value in row.values()] for row in sums]
+    widths = [max(map(len, column)) for column in zip(names, *rows, strict=True)]
     for cells in (names, *rows):
-        print(
-            "  ".join(
-                f"{cell:{width}}" for cell, width in zip(cells, widths, strict=True)
-            ).rstrip()
-        )
+        columns = zip(cells, widths, is_number, strict=True)
+        print("  ".join(f"{cell:{'>' if right else '<'}{width}}" for cell, width, right in columns))
 
 
 def _shown(value: object) -> str:

@@ -3,58 +3,72 @@
 from __future__ import annotations
 
 import sys
-import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from flowtally.cli.query import DEFAULT_URL, Url
-
-Connections = Annotated[int, typer.Option(min=1, max=64, help="batches sent at once")]
-BatchRecords = Annotated[
-    int, typer.Option(min=1, max=100_000, help="records in a batch")
-]
-GiveUp = Annotated[float, typer.Option(min=0, help="how long one batch is tried again")]
+from flowtally.cli.connection import (
+    DEFAULT_URL,
+    Connections,
+    GiveUp,
+    KeyPrefix,
+    Url,
+    client_of,
+)
 
 
 def command(
-    file: Annotated[
-        str, typer.Argument(help="a file of records, or - for standard input")
-    ],
+    file: Annotated[str, typer.Argument(help="a file of records, or - for standard input")],
     url: Url = DEFAULT_URL,
     form: Annotated[
-        str, typer.Option("--format", help="auto, json (an array) or ndjson")
+        Literal["auto", "json", "ndjson"],
+        typer.Option("--format", help="json is an array, ndjson a record in each line"),
     ] = "auto",
-    batch_records: BatchRecords = 1000,
+    batch_records: Annotated[
+        int, typer.Option(min=1, max=100_000, help="records in a batch")
+    ] = 1000,
+    full_batches_only: Annotated[
+        bool,
+        typer.Option(
+            "--full-batches-only",
+            help="leave the last records, too few for a batch, for the next time: for a file that"
+            " still grows",
+        ),
+    ] = False,
+    key_prefix: KeyPrefix = "",
     connections: Connections = 4,
     give_up_after_s: GiveUp = 300,
 ) -> None:
     """Send records in batches, each until it is counted.
 
-    Each batch is named by what the file holds up to its end, so sending the same file again, or
-    one that has grown, counts nothing twice. Keep --batch-records the same for that.
+    A batch is named by what the input holds up to the batch's end, so sending the same again counts
+    nothing twice (with the same --batch-records, and for as long as the service remembers keys: a
+    day, by default). A file that still grows: --full-batches-only.
     """
-    from flowtally.cli.progress import explained, progress_of, summary
-    from flowtally.client.client import FlowClient, Refused
+    from flowtally.cli.progress import told
     from flowtally.client.records import read_records
-    from flowtally.client.retry import RetryPolicy
-    from flowtally.client.sending import keyed_batches, send_batches
+    from flowtally.client.sending import Entry, Sent, keyed_batches, send_batches
+    from flowtally.wire.media import BodyFormat
 
-    if form not in ("auto", "json", "ndjson"):
-        raise typer.BadParameter(f"{form!r} is not auto, json or ndjson")
     if file != "-" and not Path(file).is_file():
         raise typer.BadParameter(f"there is no file {file}")
-    began_s = time.monotonic()
     stream = sys.stdin.buffer if file == "-" else Path(file).open("rb")
-    with (
-        stream,
-        FlowClient(url, RetryPolicy(give_up_after_s)) as client,
-        progress_of() as on_sent,
-    ):
-        batches = keyed_batches(read_records(stream, form), batch_records)
-        try:
-            sent = send_batches(client, batches, connections, on_sent)
-        except Refused as error:
-            raise explained(error) from error
-        print(summary(sent, client, time.monotonic() - began_s))
+    total_bytes = None if file == "-" else Path(file).stat().st_size
+    sent, read = Sent(), 0
+    with stream, client_of(url, give_up_after_s) as client:
+        with told(client, sent, total_bytes) as on_sent:
+            wanted = None if form == "auto" else BodyFormat[form.upper()]
+            found, records = read_records(stream, wanted, full_batches_only)
+
+            def entry(record: bytes) -> Entry:
+                nonlocal read
+                read += 1
+                return record, record
+
+            batches = keyed_batches(
+                map(entry, records), batch_records, f"send:{key_prefix}", found, full_batches_only
+            )
+            send_batches(client, batches, connections, sent, on_sent)
+        if read > sent.records:
+            print(f"{read - sent.records} records left for the next time")

@@ -2,50 +2,39 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
-import signal
 import sys
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from flowtally.cli import settings_flags as flag
+from flowtally import __version__
+from flowtally.cli.settings_flags import with_settings
 from flowtally.clock import Clock, SystemClock
-from flowtally.config import Settings
+from flowtally.config import Loaded, Settings
 from flowtally.steps import OnStep, ignore
+
+if TYPE_CHECKING:
+    import asyncio
 
 logger = logging.getLogger("flowtally.serve")
 
 
-def command(
-    config: flag.Config = None,
-    assignments: flag.Set = None,
-    store: flag.Store = None,
-    data: flag.Data = None,
-    host: flag.Host = None,
-    port: flag.Port = None,
-    insecure: flag.Insecure = None,
-) -> None:
+def _serve_command(loaded: Loaded) -> None:
     """Run the service: take batches, sum them, serve the sums. Stops cleanly on SIGTERM."""
-    loaded = flag.load_from(
-        config,
-        assignments,
-        store=store,
-        data=data,
-        host=host,
-        port=port,
-        insecure=insecure,
-    )
     run(loaded.settings)
 
 
-def run(
-    settings: Settings, on_step: OnStep = ignore, clock: Clock | None = None
-) -> None:
+command = with_settings(_serve_command)
+
+
+def run(settings: Settings, on_step: OnStep = ignore, clock: Clock | None = None) -> None:
     """Serves until SIGTERM or SIGINT; a second signal ends the process at once.
 
     `on_step` and `clock` are for tests that kill the process at a named step, or set its time.
     """
+    import asyncio
+
     from flowtally.observe.logs import set_up
 
     set_up(settings.log_format, settings.log_level)
@@ -59,6 +48,8 @@ def run(
 
 
 async def _serve(settings: Settings, on_step: OnStep, clock: Clock) -> None:
+    import asyncio
+
     from flowtally.api.server import serve
     from flowtally.compose import Service
 
@@ -86,8 +77,12 @@ async def _serve(settings: Settings, on_step: OnStep, clock: Clock) -> None:
 
 
 def _stop_on_signals(stop: asyncio.Event, drain: Callable[[], None]) -> None:
+    import asyncio
+    import signal
+
     def on_signal() -> None:
         if stop.is_set():
+            # Whatever was acknowledged is on the disk; nobody else waits for anything.
             os._exit(1)
         logger.info("stopping")
         drain()
@@ -99,13 +94,14 @@ def _stop_on_signals(stop: asyncio.Event, drain: Callable[[], None]) -> None:
 
 
 def _greet(settings: Settings, url: str) -> None:
-    kept = "nowhere: memory only" if settings.store == "memory" else str(settings.data)
+    is_volatile = settings.store == "memory"
+    kept = "nowhere: memory only, and lost when this stops" if is_volatile else str(settings.data)
     logger.info("listening", extra={"url": url, "store": settings.store, "data": kept})
     if not sys.stdout.isatty():
         return
     print(
         f"""
-  Flowtally serves on {url}
+  Flowtally {__version__} serves on {url}
   data: {kept}
 
   post  curl {url}/v1/flows -H 'Content-Type: application/json' -d \\

@@ -2,54 +2,49 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from flowtally.cli.connection import client_of
+from flowtally.cli.settings_flags import with_settings
+from flowtally.config import Loaded
 from flowtally.errors import FolderInUse
+from flowtally.model import Account, Ledger, LedgerLine
 
-_COLUMNS = ("accepted", "summed", "pending", "expired", "difference")
 
-
-def command(
-    data: Annotated[Path, typer.Option(help="the data folder")] = Path("data"),
+def _verify(
+    loaded: Loaded,
     url: Annotated[
-        str | None, typer.Option(help="ask this running service, and no folder")
+        str | None, typer.Option(help="ask this running service, and look at no folder")
     ] = None,
 ) -> None:
     """Check every accepted batch, record and byte against the sums, per arrival hour.
 
-    Reads a stopped folder itself; asks the service where one is running. Exit code 1 and the
+    Reads a stopped data folder itself; asks the service where one is running. Exit code 1 and the
     difference where the account does not balance or a file is damaged.
     """
-    if url is None:
-        ledger, faults, url = _of_folder(data)
-    else:
-        ledger, faults = None, ()
-    if ledger is None:
-        from flowtally.client.client import FlowClient
-
-        assert url is not None
-        with FlowClient(url) as client:
-            ledger = client.ledger()
-        print(f"asked the service on {url}")
+    ledger, faults = _of_folder(loaded.settings.data) if url is None else (_of_service(url), ())
     _print(ledger)
     for fault in faults:
         print(f"DAMAGED: {fault}")
-    if faults or not ledger["balances"]:
-        print(
-            "does NOT balance"
-            if not ledger["balances"]
-            else "balances, but a file is damaged"
-        )
+    if not ledger.balances:
+        print("does NOT balance: see the lines of the difference")
+    elif faults:
+        print("balances, but a file is damaged")
+    if faults or not ledger.balances:
         raise typer.Exit(1)
     print("balances: every accepted batch, record and byte is accounted for")
 
 
-def _of_folder(data: Path) -> tuple[dict[str, Any] | None, tuple[str, ...], str | None]:
-    """The ledger and the faults of a stopped folder; else the URL of the service that has it."""
+command = with_settings(_verify, only=("data",))
+
+
+def _of_folder(data: Path) -> tuple[Ledger, tuple[str, ...]]:
+    """The account and the faults of a stopped folder, or the account of the service that has it."""
+    import msgspec
+
     from flowtally.compose import verify_data
 
     try:
@@ -57,27 +52,44 @@ def _of_folder(data: Path) -> tuple[dict[str, Any] | None, tuple[str, ...], str 
     except FolderInUse as error:
         if error.url is None:
             raise
-        return None, (), error.url
-    return json.loads(report.ledger_json), report.faults, None
+        return _of_service(error.url), ()
+    return msgspec.json.decode(report.ledger_json, type=Ledger), report.faults
 
 
-def _print(ledger: dict[str, Any]) -> None:
+def _of_service(url: str) -> Ledger:
+    with client_of(url) as client:
+        ledger = client.ledger()
+    print(f"asked the service on {url}")
+    return ledger
+
+
+def _print(ledger: Ledger) -> None:
     print(
-        f"{'arrival hour':>13} {'what':10} {'batches':>12} {'records':>15} {'bytes_rx':>22} {'bytes_tx':>22}"
+        f"{'arrival hour':>12}  {'what':10} {'batches':>12} {'records':>15}"
+        f" {'bytes_rx':>22} {'bytes_tx':>22}"
     )
-    for line in (*ledger["lines"], {"arrival_hour": "total", **ledger["total"]}):
-        for what in _COLUMNS:
-            account = line[what]
-            if not any(account.values()) and what in (
-                "pending",
-                "expired",
-                "difference",
-            ):
-                continue
-            print(
-                f"{line['arrival_hour']:>13} {what:10} {account['batches']:>12}"
-                f" {account['records']:>15} {account['bytes_rx']:>22} {account['bytes_tx']:>22}"
-            )
+    for line in ledger.lines:
+        _print_line(str(line.arrival_hour), line)
+    _print_line("total", ledger.total())
+
+
+def _print_line(arrival_hour: str, line: LedgerLine) -> None:
+    accounts = {
+        "accepted": line.accepted,
+        "summed": line.summed,
+        "pending": line.pending,
+        "expired": line.expired,
+        "difference": line.difference,
+    }
+    for what, account in accounts.items():
+        if account == Account() and what not in ("accepted", "summed"):
+            continue
         print(
-            f"{'':13} repeated {line['batches_repeated']}, refused {line['batches_refused']} batches"
+            f"{arrival_hour:>12}  {what:10} {account.batches:>12} {account.records:>15}"
+            f" {account.bytes_rx:>22} {account.bytes_tx:>22}"
+        )
+    if line.batches_repeated or line.batches_refused:
+        print(
+            f"{arrival_hour:>12}  beside it: {line.batches_repeated} batches repeated,"
+            f" {line.batches_refused} refused"
         )

@@ -6,34 +6,44 @@ A batch is retried under the same Idempotency-Key, so it is counted once whateve
 from __future__ import annotations
 
 import random
+import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx2
 import msgspec
 
 from flowtally.client.retry import RETRIED, RetryPolicy
-from flowtally.errors import FlowtallyError
-from flowtally.model import Receipt
+from flowtally.errors import FlowtallyError, SettingsError
+from flowtally.model import Ledger, Receipt
+from flowtally.wire.media import BodyFormat
 
 _TIMEOUT_S = 60.0
+Answer = TypeVar("Answer")
 
 
 class Refused(FlowtallyError):
     """The service refused a request for good; `problem` is its answer (RFC 9457)."""
 
     def __init__(self, status: int, problem: dict[str, Any]) -> None:
-        super().__init__(
-            f"the service answered {status}: {problem.get('detail', 'no detail')}"
-        )
+        super().__init__(f"the service answered {status}: {problem.get('detail', 'no detail')}")
         self.status = status
         self.problem = problem
+
+    def is_kind(self, slug: str) -> bool:
+        """Whether the problem's `type` ends in this name, such as `key-reused`."""
+        return str(self.problem.get("type", "")).endswith(f"#{slug}")
 
 
 class Unreachable(FlowtallyError):
     """The service did not take a request within the time limit."""
+
+
+class UnexpectedAnswer(FlowtallyError):
+    """What answers there does not speak as flowtally does."""
 
 
 class FlowClient:
@@ -44,15 +54,15 @@ class FlowClient:
         url: str,
         policy: RetryPolicy = RetryPolicy(),
         transport: httpx2.BaseTransport | None = None,
-        sleep: Callable[[float], None] = time.sleep,
+        sleep: Callable[[float], object] | None = None,
         monotonic_s: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._http = httpx2.Client(
-            base_url=url, timeout=_TIMEOUT_S, transport=transport
-        )
+        """Raises `SettingsError` where `url` is none. Opens no connection yet."""
+        self._http = httpx2.Client(base_url=_checked(url), timeout=_TIMEOUT_S, transport=transport)
         self._url = url
         self._policy = policy
-        self._sleep = sleep
+        self._abandoned = threading.Event()
+        self._sleep = sleep or self._abandoned.wait
         self._monotonic_s = monotonic_s
         self.retries = 0
 
@@ -71,35 +81,40 @@ class FlowClient:
         """Closes the connections; may be called twice."""
         self._http.close()
 
-    def post(
-        self, body: bytes, key: str, content_type: str = "application/json"
-    ) -> Receipt:
-        """Posts a batch until it is counted. Raises `Refused` or `Unreachable`."""
-        headers = {"Idempotency-Key": key, "Content-Type": content_type}
+    def abandon(self) -> None:
+        """Ends all waiting for another attempt, in every thread, with `Unreachable`."""
+        self._abandoned.set()
+
+    def post(self, body: bytes, key: str, form: BodyFormat = BodyFormat.JSON) -> Receipt:
+        """Posts a batch until it is counted.
+
+        Raises `Refused` where the service will never count it, and `Unreachable` where it was not
+        counted in time or that is unknown; then it may be posted again under the same key.
+        """
+        headers = {"Idempotency-Key": key, "Content-Type": form.media_type}
         answer = self._until_answered("POST", "/v1/flows", headers, body)
-        receipt = msgspec.json.decode(answer.content)
-        return Receipt(
-            receipt["batch_id"],
-            receipt["records"],
-            receipt["flows"],
-            repeated=answer.headers.get("Idempotency-Replayed") == "true",
-        )
+        repeated = answer.headers.get("Idempotency-Replayed") == "true"
+        return replace(self._decoded(answer, Receipt), repeated=repeated)
 
     def sums(self, hour: int) -> list[dict[str, Any]]:
         """The sums of an hour, as the objects of the answer."""
-        found: list[dict[str, Any]] = msgspec.json.decode(self.sums_text(hour, "json"))
-        return found
+        answer = self._until_answered("GET", f"/v1/flows?hour={hour}", {}, None)
+        return self._decoded(answer, list[dict[str, Any]])
 
     def sums_text(self, hour: int, format_name: str) -> bytes:
         """The sums of an hour as the service writes them."""
         path = f"/v1/flows?hour={hour}&format={format_name}"
         return self._until_answered("GET", path, {}, None).content
 
-    def ledger(self) -> dict[str, Any]:
+    def ledger(self) -> Ledger:
         """The account."""
-        answer = self._until_answered("GET", "/v1/ledger", {}, None)
-        found: dict[str, Any] = msgspec.json.decode(answer.content)
-        return found
+        return self._decoded(self._until_answered("GET", "/v1/ledger", {}, None), Ledger)
+
+    def _decoded(self, answer: httpx2.Response, kind: type[Answer]) -> Answer:
+        try:
+            return msgspec.json.decode(answer.content, type=kind)
+        except msgspec.DecodeError as error:
+            raise UnexpectedAnswer(f"{self._url} does not answer as flowtally: {error}") from error
 
     def _until_answered(
         self, method: str, path: str, headers: dict[str, str], body: bytes | None
@@ -114,7 +129,8 @@ class FlowClient:
                     return answer
                 if answer.status_code not in RETRIED:
                     raise Refused(answer.status_code, _problem(answer))
-                why = f"it answered {answer.status_code}"
+                detail = _problem(answer).get("detail")
+                why = f"it answered {answer.status_code}" + (f": {detail}" if detail else "")
                 retry_after_s = _retry_after_s(answer)
             except httpx2.TransportError as error:
                 why = str(error) or type(error).__name__
@@ -122,15 +138,28 @@ class FlowClient:
                 attempt, self._monotonic_s() - began_s, random.random(), retry_after_s
             )
             if wait_s is None:
-                raise Unreachable(f"gave up on {self._url}: {why}")
+                raise Unreachable(f"gave up on {self._url} after {attempt + 1} attempts: {why}")
             attempt += 1
             self.retries += 1
             self._sleep(wait_s)
+            if self._abandoned.is_set():
+                raise Unreachable(f"stopped trying {self._url}: {why}")
+
+
+def _checked(url: str) -> str:
+    try:
+        parsed = httpx2.URL(url)
+        is_usable = parsed.scheme in ("http", "https") and bool(parsed.host)
+    except httpx2.InvalidURL:
+        is_usable = False
+    if not is_usable:
+        raise SettingsError(f"{url!r} is not a URL such as http://127.0.0.1:8080")
+    return url
 
 
 def _retry_after_s(answer: httpx2.Response) -> float:
     text = answer.headers.get("Retry-After", "")
-    return float(text) if text.isdigit() else 0.0
+    return float(text) if text.isascii() and text.isdigit() else 0.0
 
 
 def _problem(answer: httpx2.Response) -> dict[str, Any]:

@@ -1,44 +1,54 @@
 """Reads records from a file or a stream: NDJSON line by line, or one JSON array piece by piece.
 
-Records are handed on as they stand: whether they are valid is for the service to say.
+Records are handed on as they stand: whether they are valid is for the service to say. Memory is
+bounded by the longest record that is permitted, and one piece.
 """
 
 from __future__ import annotations
 
+import codecs
 import json
 from collections.abc import Iterator
 from typing import BinaryIO
 
 from flowtally.errors import InvalidInput
+from flowtally.wire.media import BodyFormat
 
 _READ_BYTES = 256 * 1024
 _RECORD_BYTES_MAX = 1024 * 1024
 _SPACE = " \t\r\n"
 
 
-def read_records(stream: BinaryIO, form: str = "auto") -> Iterator[bytes]:
-    """The records of a stream, one after the other. `form` is auto, json or ndjson.
+def read_records(
+    stream: BinaryIO, form: BodyFormat | None = None, ended_lines_only: bool = False
+) -> tuple[BodyFormat, Iterator[bytes]]:
+    """The form of a stream (told by its first character where `form` is None), and its records.
 
-    Raises `InvalidInput` naming the line or the record.
+    The iterator raises `InvalidInput` naming the line or the record. With `ended_lines_only` a last
+    line that is not ended yet is left: somebody is still writing it.
     """
-    first = _peek(stream)
-    if form == "json" or (form == "auto" and first.lstrip()[:1] == b"["):
-        yield from _array(first, stream)
-    else:
-        yield from _lines(first, stream)
+    first = _first_piece(stream)
+    if form is None:
+        form = BodyFormat.JSON if first.lstrip()[:1] == b"[" else BodyFormat.NDJSON
+    if form is BodyFormat.JSON:
+        return form, _elements(first, stream)
+    return form, _lines(first, stream, ended_lines_only)
 
 
-def _peek(stream: BinaryIO) -> bytes:
+def _first_piece(stream: BinaryIO) -> bytes:
+    """Up to the first that is not space, which tells the form."""
     first = b""
     while not first.strip():
-        chunk = stream.read(_READ_BYTES)
-        if not chunk:
+        piece = stream.read(_READ_BYTES)
+        if not piece:
             break
-        first += chunk
+        first += piece
+        if len(first) > _RECORD_BYTES_MAX and not first.strip():
+            raise InvalidInput(f"the input begins with more than {_RECORD_BYTES_MAX} spaces")
     return first
 
 
-def _lines(first: bytes, stream: BinaryIO) -> Iterator[bytes]:
+def _lines(first: bytes, stream: BinaryIO, ended_lines_only: bool) -> Iterator[bytes]:
     rest = first
     number = 0
     while rest:
@@ -48,57 +58,86 @@ def _lines(first: bytes, stream: BinaryIO) -> Iterator[bytes]:
             if line.strip():
                 yield line.strip()
         if len(rest) > _RECORD_BYTES_MAX:
-            raise InvalidInput(
-                f"line {number + 1} has more than {_RECORD_BYTES_MAX} bytes"
-            )
-        chunk = stream.read(_READ_BYTES)
-        if not chunk:
-            if rest.strip():
+            raise InvalidInput(f"line {number + 1} has more than {_RECORD_BYTES_MAX} bytes")
+        piece = stream.read(_READ_BYTES)
+        if not piece:
+            if rest.strip() and not ended_lines_only:
                 yield rest.strip()
             return
-        rest += chunk
+        rest += piece
 
 
-def _array(first: bytes, stream: BinaryIO) -> Iterator[bytes]:
-    """Takes one element after the other off the front of what has been read so far."""
-    decoder = json.JSONDecoder()
-    text, pending = _decoded_part(first)
-    text = text.lstrip(_SPACE)[1:]
+def _elements(first: bytes, stream: BinaryIO) -> Iterator[bytes]:
+    """The elements of an array, each as it is written, one after the other."""
+    text = _Text(first, stream)
+    if text.next_character() != "[":
+        raise InvalidInput("the input is not a JSON array of records")
+    text.at += 1
     number = 0
     while True:
-        text = text.lstrip(_SPACE)
-        if number and text.startswith(","):
-            text = text[1:].lstrip(_SPACE)
-        if text.startswith("]"):
-            if text[1:].strip(_SPACE) or stream.read(1).strip():
-                raise InvalidInput("there is text after the end of the array")
-            return
-        try:
-            _, end = decoder.raw_decode(text)
-        except ValueError:
-            end = 0
-        if end and end < len(text):
-            yield text[:end].encode()
-            number += 1
-            text = text[end:]
-            continue
-        chunk = stream.read(_READ_BYTES)
-        if not chunk:
-            raise InvalidInput(
-                f"record {number} is not valid JSON, or the array is cut off"
-            )
-        if len(text) > _RECORD_BYTES_MAX:
-            raise InvalidInput(f"record {number} is not valid JSON")
-        pending += chunk
-        decoded, pending = _decoded_part(pending)
-        text += decoded
+        character = text.next_character()
+        if character == "]" and number == 0:
+            break
+        number += 1
+        yield text.take_value(number).encode()
+        character = text.next_character()
+        if character == "]":
+            break
+        if character != ",":
+            raise InvalidInput(f"after record {number} comes neither a comma nor the end")
+        text.at += 1
+    text.at += 1
+    if text.next_character():
+        raise InvalidInput("there is text after the end of the array")
 
 
-def _decoded_part(data: bytes) -> tuple[str, bytes]:
-    """As much as is whole, and what may be the beginning of a character."""
-    for cut in range(4):
+class _Text:
+    """A window on the stream's text: what has been read and not yet taken."""
+
+    def __init__(self, first: bytes, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._utf8 = codecs.getincrementaldecoder("utf-8")()
+        self._decoder = json.JSONDecoder()
+        self._text = self._decoded(first)
+        self.at = 0
+
+    def next_character(self) -> str:
+        """The next that is not space, which is left there; nothing at the end."""
+        while True:
+            while self.at < len(self._text):
+                if self._text[self.at] not in _SPACE:
+                    return self._text[self.at]
+                self.at += 1
+            if not self._read():
+                return ""
+
+    def take_value(self, number: int) -> str:
+        """The JSON value that begins here. Raises `InvalidInput` where there is none."""
+        while True:
+            try:
+                _, end = self._decoder.raw_decode(self._text, self.at)
+            except RecursionError:
+                raise InvalidInput(f"record {number} is nested too deep") from None
+            except ValueError:
+                end = 0
+            # At the window's end a number may go on; and a value is always followed by something.
+            if 0 < end < len(self._text):
+                value = self._text[self.at : end]
+                self.at = end
+                return value
+            if len(self._text) - self.at > _RECORD_BYTES_MAX:
+                raise InvalidInput(f"record {number} is not valid JSON, or too large")
+            if not self._read():
+                raise InvalidInput(f"record {number} is not valid JSON, or the array is cut off")
+
+    def _read(self) -> bool:
+        piece = self._stream.read(_READ_BYTES)
+        self._text = self._text[self.at :] + self._decoded(piece)
+        self.at = 0
+        return bool(piece)
+
+    def _decoded(self, piece: bytes) -> str:
         try:
-            return data[: len(data) - cut].decode(), data[len(data) - cut :]
-        except UnicodeDecodeError:
-            continue
-    raise InvalidInput("the input is not UTF-8")
+            return self._utf8.decode(piece, final=not piece)
+        except UnicodeDecodeError as error:
+            raise InvalidInput("the input is not UTF-8") from error

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 RETRIED = (408, 409, 429, 500, 502, 503, 504)
 """Answers after which the same batch may be counted yet, under its key."""
+_DOUBLINGS_MAX = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +24,10 @@ class RetryPolicy:
     def wait_s(
         self, attempt: int, elapsed_s: float, draw: float, retry_after_s: float
     ) -> float | None:
-        """How long to wait before attempt number `attempt` + 1, or None to give up.
+        """How long to wait after attempt number `attempt` (from 0) failed, or None to give up.
 
         `draw` is a random number from 0 to 1.
         """
-        ceiling_s = min(self.wait_s_max, self.first_wait_s * 2 ** min(attempt, 30))
+        ceiling_s = min(self.wait_s_max, self.first_wait_s * 2 ** min(attempt, _DOUBLINGS_MAX))
         wait_s = max(draw * ceiling_s, retry_after_s)
         return None if elapsed_s + wait_s > self.give_up_after_s else wait_s

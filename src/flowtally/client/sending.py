@@ -1,9 +1,12 @@
-"""A stream of records into batches with stable keys, sent by several connections at once.
+"""A stream of entries into batches with stable keys, sent by several connections at once.
 
-The key of a batch is a hash of everything from the first record of the input to its own last one.
-So the same input gives the same keys, and sending it again counts nothing twice; records that occur
-twice in one input count twice; and an input that has grown at its end repeats the batches that were
-full and adds the rest. Another batch size gives other keys: then the records count again.
+An *entry* is what stood in the input (a record, or a line of a log), and the record made of it, if
+any. The key of a batch is a hash of everything from the input's first entry to the batch's last
+one. So the same input gives the same keys, and sending it again counts nothing twice; entries that
+occur twice in one input count twice; and an input that has grown at its end repeats the batches
+that were full. Three things give other keys, so that the records count again: another batch size,
+another `key_prefix`, and a last batch that was not full and has grown since (`full_only` leaves it
+for the next time). The service remembers keys for `batch_ids_keep_hours`.
 """
 
 from __future__ import annotations
@@ -13,18 +16,26 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
-from flowtally.client.client import FlowClient
+from flowtally.client.client import FlowClient, Refused
+from flowtally.errors import FlowtallyError
+from flowtally.limits import MIB
 from flowtally.model import Receipt
+from flowtally.wire.media import BodyFormat
 
+Entry = tuple[bytes, bytes | None]
 _KEY_HEX_DIGITS = 40
 _WAITING_PER_CONNECTION = 2
+_BATCH_BYTES_MAX = 8 * MIB
+"""A batch ends here however many records it may have: half of what the service takes."""
+_FAULTS_SHOWN = 10
 
 
 @dataclass(frozen=True, slots=True)
 class KeyedBatch:
-    """A JSON body, the key that names it, and where its records stood in the input, from 0."""
+    """A body, the key that names it, and where its records stood in the input, from 0."""
 
     body: bytes
+    form: BodyFormat
     key: str
     first_record: int
     records: int
@@ -32,65 +43,107 @@ class KeyedBatch:
 
 @dataclass(slots=True)
 class Sent:
-    """What has been sent so far."""
+    """What has been sent so far; it grows while batches are sent."""
 
     records: int = 0
     batches: int = 0
     batches_repeated: int = 0
+    records_repeated: int = 0
     body_bytes: int = 0
 
 
+class BatchRefused(FlowtallyError):
+    """The service will never count this batch. The message names the input's records, from 1."""
+
+    def __init__(self, batch: KeyedBatch, refused: Refused) -> None:
+        last = batch.first_record + batch.records
+        lines = [f"records {batch.first_record + 1} to {last}: {refused}"]
+        for fault in refused.problem.get("errors", ())[:_FAULTS_SHOWN]:
+            _, _, pointer = str(fault.get("pointer", "")).partition("/")
+            index, _, where = pointer.partition("/")
+            if index.isdigit():
+                where = f"record {batch.first_record + int(index) + 1} {where}".rstrip()
+            lines.append(f"  {where}: {fault.get('detail')}")
+        super().__init__("\n".join(lines))
+        self.batch = batch
+        self.refused = refused
+
+
 def keyed_batches(
-    records: Iterable[bytes], batch_records: int, purpose: str = "send"
+    entries: Iterable[Entry],
+    batch_entries: int,
+    purpose: str,
+    form: BodyFormat = BodyFormat.JSON,
+    full_only: bool = False,
 ) -> Iterator[KeyedBatch]:
-    """Batches of JSON records, in order. `purpose` keeps inputs of different kinds apart."""
-    chain = hashlib.sha256(f"{purpose}:{batch_records}".encode())
-    part: list[bytes] = []
-    first = 0
-    for record in records:
-        part.append(record)
-        if len(part) == batch_records:
-            yield _keyed(chain, part, first)
-            first += len(part)
-            part = []
-    if part:
-        yield _keyed(chain, part, first)
+    """Batches in the entries' order. `purpose` keeps inputs of different kinds apart."""
+    chain = hashlib.sha256(f"{purpose}\n{form.media_type}\n{batch_entries}\n".encode())
+    part: list[Entry] = []
+    part_bytes = first = 0
+    for entry in entries:
+        # Decided by the input alone, so that the same input is always cut at the same places.
+        if part and (len(part) == batch_entries or part_bytes + len(entry[0]) > _BATCH_BYTES_MAX):
+            batch = _keyed(chain, part, first, form)
+            first += batch.records
+            part, part_bytes = [], 0
+            if batch.records:
+                yield batch
+        part.append(entry)
+        part_bytes += len(entry[0])
+    if part and (len(part) == batch_entries or not full_only):
+        batch = _keyed(chain, part, first, form)
+        if batch.records:
+            yield batch
 
 
-def _keyed(chain: hashlib._Hash, part: list[bytes], first: int) -> KeyedBatch:
-    body = b"[" + b",\n".join(part) + b"]"
-    chain.update(body)
-    return KeyedBatch(body, chain.hexdigest()[:_KEY_HEX_DIGITS], first, len(part))
+def _keyed(chain: hashlib._Hash, part: list[Entry], first: int, form: BodyFormat) -> KeyedBatch:
+    chain.update(b"%d\n" % len(part))
+    chain.update(b"\n".join(stood for stood, _ in part))
+    records = [record for _, record in part if record is not None]
+    body = b"\n".join(records) if form is BodyFormat.NDJSON else b"[" + b",".join(records) + b"]"
+    return KeyedBatch(body, form, chain.hexdigest()[:_KEY_HEX_DIGITS], first, len(records))
 
 
 def send_batches(
     client: FlowClient,
     batches: Iterable[KeyedBatch],
     connections: int,
+    sent: Sent,
     on_sent: Callable[[KeyedBatch, Receipt], None] = lambda *_: None,
-) -> Sent:
-    """Sends all batches; memory is bounded by a few batches a connection.
+) -> None:
+    """Sends all batches and adds them to `sent`; memory is bounded by a few batches a connection.
 
-    Raises what `FlowClient.post` raises, for the first batch that could not be sent; the others
-    that were under way are finished.
+    Raises `BatchRefused` or `Unreachable` for a batch that could not be sent, and what reading the
+    batches raises. Then the requests under way are still waited for, but nothing is tried again.
     """
-    sent = Sent()
     under_way: dict[Future[Receipt], KeyedBatch] = {}
 
     def settle(done: Iterable[Future[Receipt]]) -> None:
-        for future in done:
+        # What was counted first, so that an error leaves none of it out of `sent`.
+        for future in sorted(done, key=lambda one: one.exception() is not None):
             batch = under_way.pop(future)
-            receipt = future.result()
+            try:
+                receipt = future.result()
+            except Refused as error:
+                raise BatchRefused(batch, error) from error
             sent.records += batch.records
             sent.batches += 1
-            sent.batches_repeated += receipt.repeated
             sent.body_bytes += len(batch.body)
+            if receipt.repeated:
+                sent.batches_repeated += 1
+                sent.records_repeated += batch.records
             on_sent(batch, receipt)
 
     with ThreadPoolExecutor(connections, thread_name_prefix="send") as pool:
-        for batch in batches:
-            under_way[pool.submit(client.post, batch.body, batch.key)] = batch
-            if len(under_way) >= connections * _WAITING_PER_CONNECTION:
+        try:
+            for batch in batches:
+                future = pool.submit(client.post, batch.body, batch.key, batch.form)
+                under_way[future] = batch
+                if len(under_way) >= connections * _WAITING_PER_CONNECTION:
+                    settle(wait(under_way, return_when=FIRST_COMPLETED).done)
+            while under_way:
                 settle(wait(under_way, return_when=FIRST_COMPLETED).done)
-        settle(list(wait(under_way).done))
-    return sent
+        except BaseException:
+            client.abandon()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import csv
 import ipaddress
-from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 
 from flowtally.errors import InvalidInput
+from flowtally.wire.rules import name_fault
 
 _CACHED = 100_000
 
@@ -16,37 +16,49 @@ _CACHED = 100_000
 class Names:
     """Looks addresses up; one that no line covers keeps its own text as its name."""
 
-    def __init__(self, lines: Iterable[tuple[str, str]] = ()) -> None:
+    def __init__(self) -> None:
         self._by_prefix: dict[tuple[int, int], dict[int, str]] = {}
-        for address, name in lines:
-            network = ipaddress.ip_network(address.strip(), strict=False)
-            key = (network.version, network.prefixlen)
-            shift = network.max_prefixlen - network.prefixlen
-            self._by_prefix.setdefault(key, {})[
-                int(network.network_address) >> shift
-            ] = name
-        self._prefixes = sorted(self._by_prefix, key=lambda key: -key[1])
+        """By IP version and length of the prefix: the prefix's bits, to the name."""
+        self._prefixes: list[tuple[int, int]] = []
         self.find = lru_cache(_CACHED)(self._find)
+
+    def add(self, address: str, name: str) -> None:
+        """Names an address or a CIDR. Raises `ValueError` where either is not good."""
+        network = ipaddress.ip_network(address, strict=False)
+        fault = name_fault(name)
+        if fault is not None:
+            raise ValueError(f"the name {fault}")
+        prefix = (network.version, network.prefixlen)
+        bits = int(network.network_address) >> network.max_prefixlen - network.prefixlen
+        named = self._by_prefix.setdefault(prefix, {})
+        if named.setdefault(bits, name) != name:
+            raise ValueError(f"{network} has the name {named[bits]} already")
+        self._prefixes = sorted(self._by_prefix, key=lambda prefix: -prefix[1])
+        self.find.cache_clear()
 
     @classmethod
     def read(cls, path: Path) -> Names:
         """Reads a CSV; `#` begins a comment. Raises `InvalidInput` naming the line."""
-        lines: list[tuple[str, str]] = []
+        names = cls()
         try:
-            with path.open(newline="", encoding="utf-8") as file:
-                for number, row in enumerate(csv.reader(file), start=1):
+            with path.open(newline="", encoding="utf-8-sig") as file:
+                rows = csv.reader(file)
+                for row in rows:
                     if not row or row[0].lstrip().startswith("#"):
                         continue
-                    if len(row) != 2 or not row[1].strip():
-                        raise InvalidInput(f"{path}:{number}: must be address,name")
                     try:
-                        ipaddress.ip_network(row[0].strip(), strict=False)
+                        address, name = (cell.strip() for cell in row)
+                    except ValueError:
+                        raise InvalidInput(
+                            f"{path}:{rows.line_num}: must be address,name"
+                        ) from None
+                    try:
+                        names.add(address, name)
                     except ValueError as error:
-                        raise InvalidInput(f"{path}:{number}: {error}") from error
-                    lines.append((row[0], row[1].strip()))
-        except (OSError, UnicodeDecodeError) as error:
+                        raise InvalidInput(f"{path}:{rows.line_num}: {error}") from error
+        except (OSError, UnicodeDecodeError, csv.Error) as error:
             raise InvalidInput(f"{path} cannot be read: {error}") from error
-        return cls(lines)
+        return names
 
     def _find(self, text: str) -> str | None:
         """The name of an address, or None. Raises `ValueError` where it is no address."""
@@ -54,9 +66,8 @@ class Names:
         number = int(address)
         for version, length in self._prefixes:
             if version == address.version:
-                name = self._by_prefix[version, length].get(
-                    number >> address.max_prefixlen - length
-                )
+                bits = number >> address.max_prefixlen - length
+                name = self._by_prefix[version, length].get(bits)
                 if name is not None:
                     return name
         return None

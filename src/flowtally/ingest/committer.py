@@ -81,9 +81,7 @@ class Committer:
         if reason is not None:
             raise NotAccepting(reason, retry_after_s=5)
         if len(self._queue) >= self._bounds.queue_batches_max:
-            raise Overloaded(
-                f"{len(self._queue)} batches wait to be stored, and no more may"
-            )
+            raise Overloaded(f"{len(self._queue)} batches wait to be stored, and no more may")
         waiting = _Waiting(
             batch, self._clock.monotonic_s(), asyncio.get_running_loop().create_future()
         )

@@ -2,7 +2,8 @@
 
 One SQLite database in WAL mode with synchronous=FULL. It holds the batch_ids (the idempotency
 index), the tallies not yet passed on (`pending`), and what was accepted per arrival hour
-(`ledger`); all three change in one transaction, so they agree whatever dies when. Every accepted batch has a
+(`ledger`); all three change in one transaction, so they agree whatever dies when. Every accepted
+batch has a
 sequence number, which is never given twice.
 
 Promises: `commit` returns after the sync. A failed sync ends all writing until the folder is opened
@@ -27,6 +28,13 @@ from pathlib import Path
 from flowtally import limits
 from flowtally.clock import Clock
 from flowtally.errors import DamagedData, DataFolderError, KeyReused, NotAccepting
+from flowtally.ingest.journal_rows import (
+    TIDY_ROWS,
+    add_to_ledger,
+    answer_known,
+    forget_batch_ids,
+    insert,
+)
 from flowtally.ingest.journal_schema import (
     FORMAT,
     create_schema,
@@ -39,9 +47,6 @@ from flowtally.steps import OnStep, ignore
 from flowtally.wire.blob import encode_tally
 
 logger = logging.getLogger(__name__)
-
-_TIDY_ROWS = 5_000
-"""Rows deleted in one transaction of `tidy`: a commit never waits for more than these."""
 
 _FREE_PAGES_KEPT = 2_000
 
@@ -148,9 +153,7 @@ class Journal:
                 connection.close()
         self._reader = self._writer = None
 
-    def commit(
-        self, batches: Sequence[Batch]
-    ) -> tuple[list[Receipt | KeyReused], list[Committed]]:
+    def commit(self, batches: Sequence[Batch]) -> tuple[list[Receipt | KeyReused], list[Committed]]:
         """Makes the batches durable together; see `FlowSink.write` for what that promises.
 
         Returns the answers in the order given, and the batches that were new. Raises
@@ -168,21 +171,19 @@ class Journal:
             accepted = Account()
             new_bytes = repeated = 0
             for batch, tally in zip(batches, tallies, strict=True):
-                known = _answer_known(cursor, batch) if batch.keyed else None
+                known = answer_known(cursor, batch) if batch.keyed else None
                 if known is not None:
                     answers.append(known)
                     repeated += isinstance(known, Receipt)
                     refused += isinstance(known, KeyReused)
                     continue
                 sequence += 1
-                _insert(cursor, batch, tally, sequence, arrived_ms)
+                insert(cursor, batch, tally, sequence, arrived_ms)
                 accepted += batch.tally.account()
                 new_bytes += len(tally)
                 committed.append(Committed(batch, sequence, arrived_ms))
                 answers.append(Receipt(batch.batch_id, batch.records, len(batch.tally)))
-            _add_to_ledger(
-                cursor, arrived_ms // MILLISECONDS_PER_HOUR, accepted, repeated, refused
-            )
+            add_to_ledger(cursor, arrived_ms // MILLISECONDS_PER_HOUR, accepted, repeated, refused)
             cursor.execute("UPDATE state SET last_sequence = ?", (sequence,))
             discarded = self._discard_applied(cursor)
             self._on_step("commit.written")
@@ -227,25 +228,19 @@ class Journal:
         refused = self._take_refused()
         with self._transaction("tidy the journal") as cursor:
             if refused:
-                _add_to_ledger(
-                    cursor, self._clock.arrival_hour(), Account(), 0, refused
-                )
+                add_to_ledger(cursor, self._clock.arrival_hour(), Account(), 0, refused)
             discarded = self._discard_applied(cursor)
             self._on_step("discard.written")
             forgotten = 0
             if batch_ids_keep_ms is not None:
-                forgotten = _forget_batch_ids(
-                    cursor, self._clock.now_ms() - batch_ids_keep_ms
-                )
+                forgotten = forget_batch_ids(cursor, self._clock.now_ms() - batch_ids_keep_ms)
         self._on_step("discard.committed")
         self.discarded_through = max(self.discarded_through, discarded)
         with self._watched("give space back"):
             self._give_space_back()
             if self.log_bytes() > limits.WAL_BYTES_MAX:
-                self._require_writer().execute(
-                    "PRAGMA wal_checkpoint(TRUNCATE)"
-                ).fetchall()
-        return forgotten == _TIDY_ROWS
+                self._require_writer().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        return forgotten == TIDY_ROWS
 
     def _give_space_back(self) -> None:
         """Returns free pages to the file system, once they are a good part of the file.
@@ -311,15 +306,9 @@ class Journal:
     def accepted(self) -> list[AcceptedLine]:
         """What was accepted, repeated and refused, per arrival hour, in rising order."""
         with self._reader_lock:
-            rows = (
-                self._require_reader()
-                .execute("SELECT * FROM ledger ORDER BY 1")
-                .fetchall()
-            )
+            rows = self._require_reader().execute("SELECT * FROM ledger ORDER BY 1").fetchall()
         return [
-            AcceptedLine(
-                hour, Account(batches, records, int(rx), int(tx)), repeated, refused
-            )
+            AcceptedLine(hour, Account(batches, records, int(rx), int(tx)), repeated, refused)
             for hour, batches, records, rx, tx, repeated, refused in rows
         ]
 
@@ -340,9 +329,7 @@ class Journal:
     def _load_state(self, writer: sqlite3.Connection) -> None:
         state = state_of(writer)
         if state is None or state.format > FORMAT:
-            raise DataFolderError(
-                f"{self.path} was written by a newer release; use that one"
-            )
+            raise DataFolderError(f"{self.path} was written by a newer release; use that one")
         self.folder_id = state.folder_id
         self.last_sequence = state.last_sequence
         self.discarded_through = self._applied_through = state.discarded_through
@@ -371,7 +358,7 @@ class Journal:
 
     @contextmanager
     def _watched(self, purpose: str) -> Iterator[None]:
-        """For writes beside the transactions: they sync too, and a failed sync is as final there."""
+        """For writes beside the transactions: they sync too, and a failed one is as final."""
         try:
             yield
         except sqlite3.Error as error:
@@ -383,9 +370,7 @@ class Journal:
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
         name = getattr(error, "sqlite_errorname", "")
         if code in _CAN_RECOVER:
-            self.failure = (
-                f"the disk takes no more data ({name}); writing resumes when it does"
-            )
+            self.failure = f"the disk takes no more data ({name}); writing resumes when it does"
         else:
             self.failure = (
                 f"the journal failed ({name}: {error}); nothing is accepted until the cause is"
@@ -431,84 +416,3 @@ def _roll_back(writer: sqlite3.Connection) -> None:
             writer.execute("ROLLBACK")
     except sqlite3.Error:
         logger.exception("rollback failed")
-
-
-def _answer_known(cursor: sqlite3.Cursor, batch: Batch) -> Receipt | KeyReused | None:
-    row = cursor.execute(
-        "SELECT fingerprint, records, flows FROM batch_ids WHERE batch_id = ?",
-        (batch.batch_id,),
-    ).fetchone()
-    if row is None:
-        return None
-    fingerprint, records, flows = row
-    if fingerprint != batch.fingerprint:
-        return KeyReused(
-            f"the Idempotency-Key {batch.batch_id!r} was used before with another body"
-        )
-    return Receipt(batch.batch_id, records, flows, repeated=True)
-
-
-def _insert(
-    cursor: sqlite3.Cursor, batch: Batch, tally: bytes, sequence: int, arrived_ms: int
-) -> None:
-    if batch.keyed:
-        cursor.execute(
-            "INSERT INTO batch_ids VALUES (?, ?, ?, ?, ?, ?)",
-            (
-                sequence,
-                batch.batch_id,
-                batch.fingerprint,
-                batch.records,
-                len(batch.tally),
-                arrived_ms,
-            ),
-        )
-    cursor.execute(
-        "INSERT INTO pending VALUES (?, ?, ?, ?, NULL)",
-        (sequence, arrived_ms // MILLISECONDS_PER_HOUR, arrived_ms, tally),
-    )
-
-
-def _add_to_ledger(
-    cursor: sqlite3.Cursor,
-    arrival_hour: int,
-    accepted: Account,
-    repeated: int,
-    refused: int,
-) -> None:
-    """Adds in Python: SQLite's integers end at 2^63 and its sums of larger ones are floats."""
-    row = cursor.execute(
-        "SELECT * FROM ledger WHERE arrival_hour = ?", (arrival_hour,)
-    ).fetchone()
-    if row is not None:
-        accepted += Account(row[1], row[2], int(row[3]), int(row[4]))
-        repeated += row[5]
-        refused += row[6]
-    cursor.execute(
-        "INSERT OR REPLACE INTO ledger VALUES (?, ?, ?, ?, ?, ?, ?)",
-        (
-            arrival_hour,
-            accepted.batches,
-            accepted.records,
-            str(accepted.bytes_rx),
-            str(accepted.bytes_tx),
-            repeated,
-            refused,
-        ),
-    )
-
-
-def _forget_batch_ids(cursor: sqlite3.Cursor, arrived_before_ms: int) -> int:
-    """Deletes the oldest batch_ids, as long as they are too old; returns how many."""
-    newest = cursor.execute(
-        "SELECT MAX(sequence) FROM (SELECT sequence, arrived_ms FROM batch_ids"
-        " ORDER BY sequence LIMIT ?) WHERE arrived_ms < ?",
-        (_TIDY_ROWS, arrived_before_ms),
-    ).fetchone()[0]
-    if newest is None:
-        return 0
-    cursor.execute(
-        "DELETE FROM batch_ids WHERE sequence <= ? AND arrived_ms < ?",
-        (newest, arrived_before_ms),
-    )
-    return cursor.rowcount

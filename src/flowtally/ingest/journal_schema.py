@@ -59,13 +59,11 @@ class State:
 
 def open_database(path: Path) -> sqlite3.Connection:
     """Opens the database, creating the file where there is none."""
-    connection = sqlite3.connect(
-        path, isolation_level=None, check_same_thread=False, timeout=5
-    )
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5)
     try:
         if connection.execute("PRAGMA page_count").fetchone() == (0,):
             # Lets the space of deleted tallies be given back bit by bit; counts before the first
-            # table. In a file that is there already it would only be a write, even to a damaged one.
+            # table. In an old file it would only be a write, even to a damaged one.
             connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
         connection.execute("PRAGMA journal_mode = WAL")
         # FULL: each commit is synced before it returns. NORMAL would sync at checkpoints only.

@@ -47,14 +47,10 @@ def damage_in_log(database: Path) -> str | None:
 
 def _frames_accepted(database: Path) -> int:
     """How many frames SQLite accepts, read from the index that it makes of the log."""
-    with closing(
-        sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True)
-    ) as reader:
+    with closing(sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True)) as reader:
         reader.execute("BEGIN")
         reader.execute("SELECT COUNT(*) FROM sqlite_schema").fetchall()
-        index = database.with_name(database.name + "-shm").read_bytes()[
-            : _INDEX_FRAMES.size
-        ]
+        index = database.with_name(database.name + "-shm").read_bytes()[: _INDEX_FRAMES.size]
     frames: int = _INDEX_FRAMES.unpack(index)[0]
     return frames
 
@@ -90,7 +86,7 @@ def lost_commits(wal: Path, frames_accepted: int) -> str | None:
 
 
 def _checksum(data: bytes, magic: int) -> tuple[int, int]:
-    """SQLite's own, over whole pairs of words. It syncs the header before the first frame is written,
+    """SQLite's own, over whole pairs of words. It syncs the header before the first frame,
     so where there are frames, no power cut can have torn it."""
     words = struct.unpack(f"{'>' if magic & 1 else '<'}{len(data) // 4}I", data)
     first = second = 0

@@ -47,10 +47,7 @@ def encode_ledger(ledger: Ledger) -> bytes:
         {
             "balances": ledger.balances,
             "total": _line(ledger.total()),
-            "lines": [
-                {"arrival_hour": line.arrival_hour, **_line(line)}
-                for line in ledger.lines
-            ],
+            "lines": [{"arrival_hour": line.arrival_hour, **_line(line)} for line in ledger.lines],
         }
     )
 

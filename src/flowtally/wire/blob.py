@@ -11,7 +11,7 @@ import struct
 import zlib
 from array import array
 from collections.abc import Iterable, Sequence
-from itertools import chain, pairwise
+from itertools import accumulate, chain, pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 from flowtally.model import Tally
@@ -46,20 +46,16 @@ class _Sections(NamedTuple):
 
 def encode_tally(tally: Tally) -> bytes:
     """The blob of a tally."""
-    names: dict[str, int] = {}
     if tally.rows:
         src, dest, vpc, hours = zip(*tally.rows, strict=True)
         rx, tx, records = zip(*tally.rows.values(), strict=True)
     else:
         src = dest = vpc = hours = rx = tx = records = ()
-    for name in chain(src, dest, vpc):
-        names.setdefault(name, len(names))
+    distinct = dict.fromkeys(chain(src, dest, vpc))
+    names = dict(zip(distinct, range(len(distinct)), strict=True))
     texts = [name.encode() for name in names]
-    offsets = array("I", [0])
-    end = 0
-    for text in texts:
-        end += len(text)
-        offsets.append(end)
+    offsets = array("I", accumulate(map(len, texts), initial=0))
+    end = offsets[-1]
     wide = max(chain(rx, tx), default=0) > _UINT64_MAX
     sections = (
         offsets,
@@ -70,11 +66,7 @@ def encode_tally(tally: Tally) -> bytes:
         _byte_column(rx, wide),
         _byte_column(tx, wide),
     )
-    parts = [
-        _HEADER.pack(
-            _MAGIC, VERSION, _WIDE if wide else 0, len(tally.rows), len(names), end
-        )
-    ]
+    parts = [_HEADER.pack(_MAGIC, VERSION, _WIDE if wide else 0, len(tally.rows), len(names), end)]
     for section in sections:
         parts.append(bytes(section))
         parts.append(bytes(-len(parts[-1]) % _PAD))
@@ -96,16 +88,13 @@ def merge_blobs(blobs: Iterable[bytes]) -> Tally:
             bytes(found.text[start:end]).decode()
             for start, end in pairwise(found.offsets.cast("I"))
         ]
-        columns = [
-            [names[index] for index in column.cast("I")]
-            for column in found.name_indexes
-        ]
+        columns = [[names[index] for index in column.cast("I")] for column in found.name_indexes]
         flows = zip(*columns, found.hour.cast("I"), strict=True)
-        rx, tx = (
-            _integers(column, found.wide) for column in (found.bytes_rx, found.bytes_tx)
-        )
-        for flow, *row in zip(flows, rx, tx, found.records.cast("Q"), strict=True):
-            merged.add(flow, *row)
+        rx, tx = (_integers(column, found.wide) for column in (found.bytes_rx, found.bytes_tx))
+        for flow, bytes_rx, bytes_tx, records in zip(
+            flows, rx, tx, found.records.cast("Q"), strict=True
+        ):
+            merged.add(flow, bytes_rx, bytes_tx, records)
     return merged
 
 
@@ -137,17 +126,12 @@ def _to_arrow(found: _Sections) -> pa.Table:
     )
     decimal = pa.decimal128(38, 0)
     bytes_columns = [
-        column(decimal, section)
-        if found.wide
-        else column(pa.uint64(), section).cast(decimal)
+        column(decimal, section) if found.wide else column(pa.uint64(), section).cast(decimal)
         for section in (found.bytes_rx, found.bytes_tx)
     ]
     return pa.table(
         [
-            *(
-                names.take(column(pa.uint32(), section))
-                for section in found.name_indexes
-            ),
+            *(names.take(column(pa.uint32(), section)) for section in found.name_indexes),
             column(pa.uint32(), found.hour).cast(pa.int64()),
             *bytes_columns,
             column(pa.uint64(), found.records).cast(pa.int64()),
@@ -167,9 +151,7 @@ def _to_arrow(found: _Sections) -> pa.Table:
 def _byte_column(values: Sequence[int], wide: bool) -> array[int]:
     if not wide:
         return array("Q", values)
-    return array(
-        "Q", chain.from_iterable((value & _UINT64_MAX, value >> 64) for value in values)
-    )
+    return array("Q", chain.from_iterable((value & _UINT64_MAX, value >> 64) for value in values))
 
 
 def _integers(section: memoryview, wide: bool) -> list[int]:

@@ -1,21 +1,22 @@
 """Content codings: bodies are decoded as they come, and never beyond a bound; answers are encoded.
 
 gzip (RFC 1952) and zstd (RFC 8878). A body of 16 MiB can hold 16 GiB of zeros, so the decoded size
-is counted while it grows, and each step makes little of it.
+is counted while it grows, and each step makes little of it. One coding at a time: no stacks.
 """
 
 from __future__ import annotations
 
 import zlib
 from abc import ABC, abstractmethod
+from typing import Any
 
 import zstandard
 
 from flowtally import limits
 from flowtally.errors import InvalidInput, TooLarge, UnsupportedMedia
-from flowtally.wire.media import quality_of
+from flowtally.wire.media import quality_among
 
-_STEP_BYTES = 256 * limits.KIB
+_PART_BYTES_MAX = 256 * limits.KIB
 _ZSTD_WINDOW_BYTES_MAX = 8 * limits.MIB
 """RFC 8878, section 3.1.1.1.2 recommends that a decoder takes windows of 8 MiB at least."""
 _ENCODE_BYTES_MIN = limits.KIB
@@ -40,9 +41,7 @@ class BodyDecoder(ABC):
     def _count(self, decoded: bytes) -> bytes:
         self._decoded_bytes += len(decoded)
         if self._decoded_bytes > self._decoded_bytes_max:
-            raise TooLarge(
-                f"the decoded body has more than {self._decoded_bytes_max} bytes"
-            )
+            raise TooLarge(f"the decoded body has more than {self._decoded_bytes_max} bytes")
         return decoded
 
 
@@ -51,71 +50,95 @@ class _Identity(BodyDecoder):
         return self._count(chunk)
 
 
-class _Gzip(BodyDecoder):
-    """One gzip member, or several."""
+class _Framed(BodyDecoder):
+    """A body of one frame or several, one after the other; nothing may stand behind the last."""
+
+    coding: str
+    damage: type[Exception]
+    step_bytes: int
+    """How much is decoded at once; it bounds what one step can make."""
 
     def __init__(self, decoded_bytes_max: int) -> None:
         super().__init__(decoded_bytes_max)
-        self._member = zlib.decompressobj(wbits=31)
-        self._begun = False
+        self._frame: Any = None
+        self._frames = 0
+
+    @abstractmethod
+    def _open_frame(self) -> Any:
+        """A decompressor with `eof` and `unused_data`."""
+
+    @abstractmethod
+    def _decode(self, step: bytes) -> bytes:
+        """Everything that a step decodes to, counted as it comes."""
 
     def feed(self, chunk: bytes) -> bytes:
         parts: list[bytes] = []
+        view = memoryview(chunk)
+        at = 0
         try:
-            while chunk:
-                if self._member.eof:
-                    self._member = zlib.decompressobj(wbits=31)
-                self._begun = True
-                parts.append(self._count(self._member.decompress(chunk, _STEP_BYTES)))
-                chunk = self._member.unconsumed_tail or self._member.unused_data
-        except zlib.error as error:
-            raise InvalidInput(f"the body is not valid gzip: {error}") from error
+            while at < len(view):
+                if self._frame is None or self._frame.eof:
+                    self._next_frame()
+                step = view[at : at + self.step_bytes]
+                parts.append(self._decode(bytes(step)))
+                at += len(step) - len(self._frame.unused_data)
+        except self.damage as error:
+            raise InvalidInput(f"the body is not valid {self.coding}: {error}") from error
         return b"".join(parts)
 
     def finish(self) -> bytes:
-        parts: list[bytes] = []
-        while not self._member.eof:
-            part = self._member.decompress(b"", _STEP_BYTES)
-            if not part:
-                break
+        if self._frame is None:
+            raise InvalidInput(f"the {self.coding} body is empty")
+        if not self._frame.eof:
+            raise InvalidInput(f"the {self.coding} body is cut off")
+        return b""
+
+    def _next_frame(self) -> None:
+        self._frames += 1
+        if self._frames > limits.CODING_FRAMES_MAX:
+            raise TooLarge(f"the {self.coding} body has more than {limits.CODING_FRAMES_MAX} parts")
+        self._frame = self._open_frame()
+
+
+class _Gzip(_Framed):
+    """One gzip member, or several."""
+
+    coding = "gzip"
+    damage = zlib.error
+    step_bytes = 64 * limits.KIB
+
+    def _open_frame(self) -> Any:
+        return zlib.decompressobj(wbits=31)
+
+    def _decode(self, step: bytes) -> bytes:
+        parts = []
+        while True:
+            part = self._frame.decompress(step, _PART_BYTES_MAX)
             parts.append(self._count(part))
-        if self._begun and not self._member.eof:
-            raise InvalidInput("the gzip body is cut off")
-        return b"".join(parts)
+            step = self._frame.unconsumed_tail
+            # With all of the input taken, more can only be waiting where the part is full.
+            if not step and (self._frame.eof or len(part) < _PART_BYTES_MAX):
+                return b"".join(parts)
 
 
-class _Zstd(BodyDecoder):
+class _Zstd(_Framed):
     """One zstd frame, or several."""
+
+    coding = "zstd"
+    damage = zstandard.ZstdError
+    # A block of 4 bytes can stand for 128 KiB, so a step makes 16 MiB at most.
+    step_bytes = 512
 
     def __init__(self, decoded_bytes_max: int) -> None:
         super().__init__(decoded_bytes_max)
         self._zstd = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW_BYTES_MAX)
-        self._frame = self._zstd.decompressobj(write_size=_STEP_BYTES)
-        self._begun = False
 
-    def feed(self, chunk: bytes) -> bytes:
-        parts: list[bytes] = []
-        try:
-            while chunk:
-                if self._frame.eof:
-                    self._frame = self._zstd.decompressobj(write_size=_STEP_BYTES)
-                self._begun = True
-                # A small input bounds what one step can make: zstd reaches about 1:30,000.
-                parts.append(
-                    self._count(self._frame.decompress(chunk[:_ZSTD_STEP_BYTES]))
-                )
-                chunk = self._frame.unused_data + chunk[_ZSTD_STEP_BYTES:]
-        except zstandard.ZstdError as error:
-            raise InvalidInput(f"the body is not valid zstd: {error}") from error
-        return b"".join(parts)
+    def _open_frame(self) -> Any:
+        return self._zstd.decompressobj(write_size=_PART_BYTES_MAX)
 
-    def finish(self) -> bytes:
-        if self._begun and not self._frame.eof:
-            raise InvalidInput("the zstd body is cut off")
-        return b""
+    def _decode(self, step: bytes) -> bytes:
+        return self._count(self._frame.decompress(step))
 
-
-_ZSTD_STEP_BYTES = 512
 
 _DECODERS: dict[str, type[BodyDecoder]] = {
     "identity": _Identity,
@@ -138,16 +161,17 @@ def body_decoder(content_encoding: str | None, decoded_bytes_max: int) -> BodyDe
 
 
 def answer_coding(accept_encoding: str | None) -> str | None:
-    """The coding to encode an answer with, None for none. zstd is preferred where both may be."""
+    """The coding to encode an answer with, None for none (RFC 9110, section 12.5.3).
+
+    zstd is taken where both are as welcome, and none where that is what is preferred by name.
+    """
     accepted: dict[str, float] = {}
     for part in (accept_encoding or "").lower().split(","):
-        name, _, parameter = part.partition(";")
-        value = parameter.partition("=")[2].strip()
-        accepted[name.strip()] = quality_of(value) if parameter.strip() else 1.0
+        name, *parameters = (text.strip() for text in part.split(";"))
+        accepted[name] = quality_among(parameters)
     other = accepted.get("*", 0.0)
-    ranked = [(accepted.get(coding, other), coding) for coding in ("gzip", "zstd")]
-    quality, coding = max(ranked)
-    return coding if quality > 0 else None
+    quality, coding = max((accepted.get(coding, other), coding) for coding in ("gzip", "zstd"))
+    return coding if quality > 0 and quality >= accepted.get("identity", 0.0) else None
 
 
 def encode_content(body: bytes, coding: str | None) -> tuple[bytes, str | None]:

@@ -35,9 +35,7 @@ def decode_body(body: bytes, form: BodyFormat, bounds: BodyLimits) -> DecodedBod
     else:
         from flowtally.wire.arrow_records import decode_arrow
 
-        tally, records = decode_arrow(
-            body, bounds.records_max, bounds.decoded_bytes_max
-        )
+        tally, records = decode_arrow(body, bounds.records_max, bounds.decoded_bytes_max)
     return DecodedBody(tally, records, fingerprint(body, form))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -33,16 +35,16 @@ class SumsFormat(Enum):
     @property
     def media_type(self) -> str:
         """As it stands in Content-Type."""
-        return (
-            "text/csv; charset=utf-8; header=present"
-            if self is SumsFormat.CSV
-            else self.value
-        )
+        return "text/csv; charset=utf-8; header=present" if self is SumsFormat.CSV else self.value
 
     @property
     def name_in_query(self) -> str:
         """As it stands in `?format=`."""
         return self.name.lower()
+
+
+_CHARSETS = ("utf-8", "utf8", "us-ascii")
+_QUALITY = re.compile(r"0(\.[0-9]{0,3})?|1(\.0{0,3})?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +70,8 @@ def body_format(content_type: str | None) -> BodyFormat:
     kind, *parameters = (part.strip().lower() for part in content_type.split(";"))
     for parameter in parameters:
         name, _, value = parameter.partition("=")
-        if name.strip() == "charset" and value.strip(' "') not in (
-            "utf-8",
-            "utf8",
-            "us-ascii",
-        ):
-            raise UnsupportedMedia(
-                f"the charset {value.strip()!r} is not read; send UTF-8"
-            )
+        if name.strip() == "charset" and value.strip(' "') not in _CHARSETS:
+            raise UnsupportedMedia(f"the charset {value.strip()[:40]!r} is not read; send UTF-8")
     try:
         return BodyFormat(kind)
     except ValueError:
@@ -102,31 +98,29 @@ def sums_format(accept: str | None, format_name: str | None) -> SumsFormat:
     best = max(SumsFormat, key=lambda form: _quality(form, ranges))
     if _quality(best, ranges) <= 0:
         known = ", ".join(form.value for form in SumsFormat)
-        raise NotAcceptable(
-            f"none of {accept[:80]!r} is written here; accept one of {known}"
-        )
+        raise NotAcceptable(f"none of {accept[:80]!r} is written here; accept one of {known}")
     return best
 
 
-def quality_of(value: str) -> float:
-    """A q-value (RFC 9110, section 12.4.2); 0 where it is not one, so that nothing is forced."""
-    try:
-        quality = float(value)
-    except ValueError:
-        return 0.0
-    return quality if 0 <= quality <= 1 else 0.0
+def quality_among(parameters: Sequence[str]) -> float:
+    """The q-value among parameters in lower case (RFC 9110, section 12.4.2); 1 where there is none.
+
+    0 for what is not a q-value, so that nothing is forced on the client.
+    """
+    for parameter in parameters:
+        name, _, value = parameter.partition("=")
+        if name.strip() == "q":
+            return float(value) if _QUALITY.fullmatch(value.strip()) else 0.0
+    return 1.0
 
 
 def _range(text: str) -> _Range:
     kind, *parameters = (part.strip().lower() for part in text.split(";"))
-    for parameter in parameters:
-        name, _, value = parameter.partition("=")
-        if name.strip() == "q":
-            return _Range(kind, quality_of(value.strip()))
-    return _Range(kind, 1.0)
+    return _Range(kind, quality_among(parameters))
 
 
 def _quality(form: SumsFormat, ranges: list[_Range]) -> float:
-    matches = [(one.specificity(form.value), one.quality) for one in ranges]
-    closest = max(matches, default=(0, 0.0))
-    return closest[1] if closest[0] else 0.0
+    specificity, quality = max(
+        ((one.specificity(form.value), one.quality) for one in ranges), default=(0, 0.0)
+    )
+    return quality if specificity else 0.0

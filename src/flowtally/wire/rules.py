@@ -1,16 +1,17 @@
-"""The rules of one record, stated once: what each field may hold, and what is said when it does not.
+"""The rules of one record, stated once: what each field may hold, and what is said otherwise.
 
 Readers of every format end here: the fast paths for the names, the close looks for everything.
 """
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from flowtally import limits
-from flowtally.errors import FieldError, InvalidInput, InvalidRecords
-from flowtally.wire.fields import BYTE_FIELDS, NAME_FIELDS, RECORD_FIELDS
+from flowtally.errors import FieldError, InvalidRecords
+from flowtally.wire.fields import BYTE_FIELDS, NAME_FIELDS
 
 INTEGER_MAX = {
     "hour": limits.HOUR_MAX,
@@ -27,15 +28,24 @@ REPEATED = object()
 
 
 class NotAnInteger:
-    """A JSON number that is not an integer, or has too many digits to be read as one."""
+    """A JSON number that is not written as an integer is, or has too many digits to be in range."""
 
     __slots__ = ("text",)
 
     def __init__(self, text: str) -> None:
         self.text = text
 
-    def __repr__(self) -> str:
-        return self.text
+
+def names_are_good(names: Collection[str]) -> bool:
+    """Whether every app name and vpc_id of a tally keeps the rules; each distinct one once."""
+    if not names:
+        return True
+    together = "".join(names)
+    if together.isascii() and together.isprintable():
+        # All but control characters is printable in ASCII, where a character is a byte: three
+        # passes in C answer for nearly every batch.
+        return "" not in names and max(map(len, names)) <= limits.NAME_BYTES_MAX
+    return not any(map(name_fault, names))
 
 
 def name_fault(name: str) -> str | None:
@@ -59,53 +69,71 @@ def field_fault(field: str, value: object) -> str | None:
     if value is REPEATED:
         return "occurs more than once"
     if field in NAME_FIELDS:
-        if not isinstance(value, str):
-            return f"must be a string, not {shown(value)}"
-        return name_fault(value)
+        return name_fault(value) if isinstance(value, str) else _must_be("a string", value)
     if isinstance(value, bool) or not isinstance(value, int):
-        return f"must be an integer, not {shown(value)}"
+        return _must_be("an integer", value)
     if not 0 <= value <= INTEGER_MAX[field]:
-        return f"must be from 0 to {INTEGER_MAX[field]}, not {shown(value)}"
+        return _must_be(f"from 0 to {INTEGER_MAX[field]}", value)
     return None
 
 
 def shown(value: object) -> str:
-    """A value as JSON would write it, shortened: it may be hostile."""
-    words = {None: "null", True: "true", False: "false"}
+    """A value as JSON would write it, shortened: it may be hostile, and it may be huge."""
     if value is None or isinstance(value, bool):
-        return words[value]
+        return json.dumps(value)
     if isinstance(value, Mapping):
         return "an object"
     if isinstance(value, list):
         return "an array"
-    text = repr(value) if isinstance(value, NotAnInteger) else ascii(value)
+    if isinstance(value, str):
+        text = json.dumps(value[: _SHOWN_MAX + 1])
+    else:
+        text = value.text if isinstance(value, NotAnInteger) else str(value)
     return text if len(text) <= _SHOWN_MAX else f"{text[:_SHOWN_MAX]}..."
+
+
+def _must_be(what: str, value: object) -> str:
+    return f"must be {what}, not {shown(value)}"
 
 
 class Faults:
     """Collects the faults of a body: the first are listed, all are counted."""
 
     def __init__(self) -> None:
-        self.listed: list[FieldError] = []
-        self.total = 0
+        self._listed: list[FieldError] = []
+        self._total = 0
+        self._good_names: set[str] = set()
 
     def add(self, pointer: str, detail: str) -> None:
         """Notes one fault at a JSON Pointer."""
-        self.total += 1
-        if len(self.listed) < limits.ERRORS_LISTED_MAX:
-            self.listed.append(FieldError(pointer, detail))
+        self._total += 1
+        if len(self._listed) < limits.ERRORS_LISTED_MAX:
+            self._listed.append(FieldError(pointer, detail))
 
     def add_record(self, index: int, record: Mapping[str, object]) -> None:
         """Notes every fault of a record, given as far as its fields could be read."""
-        for field in RECORD_FIELDS:
-            fault = field_fault(field, record.get(field, MISSING))
-            if fault is not None:
-                self.add(f"/{index}/{field}", fault)
+        good_names = self._good_names
+        for field in NAME_FIELDS:
+            value = record.get(field, MISSING)
+            if value.__class__ is str and value in good_names:
+                continue
+            if self._add_field(index, field, value) and isinstance(value, str):
+                good_names.add(value)
+        for field, integer_max in INTEGER_MAX.items():
+            value = record.get(field, MISSING)
+            if not (type(value) is int and 0 <= value <= integer_max):
+                self._add_field(index, field, value)
 
-    def error(self) -> InvalidInput:
-        """The refusal that names them."""
-        first = self.listed[0]
-        more = f" (and {self.total - 1} more)" if self.total > 1 else ""
-        return InvalidRecords(
-            f"{first.pointer} {first.detail}{more}", self.listed, self.total
-        )
+    def _add_field(self, index: int, field: str, value: object) -> bool:
+        fault = field_fault(field, value)
+        if fault is not None:
+            self.add(f"/{index}/{field}", fault)
+        return fault is None
+
+    def raise_if_any(self) -> None:
+        """Raises `InvalidRecords` naming them, if there are any."""
+        if not self._total:
+            return
+        first = self._listed[0]
+        more = f" (and {self._total - 1} more)" if self._total > 1 else ""
+        raise InvalidRecords(f"{first.pointer} {first.detail}{more}", self._listed, self._total)

@@ -4,12 +4,12 @@ Text is made column by column by Arrow's kernels, outside of Python: 50,000 flow
 what a Python object per row does. Names hold no control character, so JSON needs to escape only
 the quote and the backslash. Integers are written in full, whatever their size.
 
-Arrow and Parquet carry `bytes_rx` and `bytes_tx` as decimal128(38, 0).
+Arrow and Parquet carry `bytes_rx` and `bytes_tx` as decimal128(38, 0), always: a column's type must
+not depend on how much was sent. The same rows give the same bytes in whatever chunks they come.
 """
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from typing import Any
 
@@ -42,15 +42,13 @@ def _csv(table: pa.Table) -> bytes:
     return header + _text(table, _csv_line, "\r\n")
 
 
-def _text(
-    table: pa.Table, line_of: Callable[[pa.RecordBatch, str], Any], end: str
-) -> bytes:
+def _text(table: pa.Table, line_of: Callable[[pa.RecordBatch, str], Any], end: str) -> bytes:
     parts = []
     for batch in table.combine_chunks().to_batches(max_chunksize=_ROWS_AT_ONCE):
-        lines = line_of(batch, end)
-        parts.append(
-            pc.binary_join(pa.array([lines.to_pylist()]), "")[0].as_py().encode()
-        )
+        _, offsets, text = line_of(batch, end).buffers()
+        # Arrow keeps the strings of an array end to end: that is the text, as it is wanted.
+        length = memoryview(offsets).cast("i")[batch.num_rows]
+        parts.append(text.slice(0, length).to_pybytes())
     return b"".join(parts)
 
 
@@ -60,9 +58,7 @@ def _json_object(batch: pa.RecordBatch, end: str) -> Any:
         before = f'{"," if pieces else "{"}"{field}":'
         column = batch.column(field)
         if field in NAME_FIELDS:
-            escaped = pc.replace_substring(
-                pc.replace_substring(column, "\\", "\\\\"), '"', '\\"'
-            )
+            escaped = pc.replace_substring(pc.replace_substring(column, "\\", "\\\\"), '"', '\\"')
             pieces += [f'{before}"', escaped, '"']
         else:
             pieces += [before, column.cast(pa.string())]
@@ -77,9 +73,7 @@ def _csv_line(batch: pa.RecordBatch, end: str) -> Any:
             # A spreadsheet runs a cell that begins so; a leading quote makes it text.
             column = pc.replace_substring_regex(column, _CSV_FORMULA, r"'\0")
             quoted = _join(['"', pc.replace_substring(column, '"', '""')], '"')
-            column = pc.if_else(
-                pc.match_substring_regex(column, '[",\r\n]'), quoted, column
-            )
+            column = pc.if_else(pc.match_substring_regex(column, '[",\r\n]'), quoted, column)
         else:
             column = column.cast(pa.string())
         pieces += [",", column] if pieces else [column]
@@ -91,18 +85,18 @@ def _join(pieces: list[Any], end: str) -> Any:
 
 
 def _arrow(table: pa.Table) -> bytes:
-    sink = io.BytesIO()
+    sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table)
-    return sink.getvalue()
+        writer.write_table(table.combine_chunks())
+    return bytes(sink.getvalue())
 
 
 def _parquet(table: pa.Table) -> bytes:
     import pyarrow.parquet
 
-    sink = io.BytesIO()
-    pyarrow.parquet.write_table(table, sink, compression="zstd")
-    return sink.getvalue()
+    sink = pa.BufferOutputStream()
+    pyarrow.parquet.write_table(table.combine_chunks(), sink, compression="zstd")
+    return bytes(sink.getvalue())
 
 
 _WRITERS: dict[SumsFormat, Callable[[pa.Table], bytes]] = {

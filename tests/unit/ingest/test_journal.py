@@ -30,16 +30,13 @@ def journal(tmp_path: Path, clock: ManualClock) -> Iterator[Journal]:
     journal.close()
 
 
-def batch(
-    name: str, rx: int = 1, *, keyed: bool = True, fingerprint: bytes = b"body"
-) -> Batch:
+def batch(name: str, rx: int = 1, *, keyed: bool = True, fingerprint: bytes = b"body") -> Batch:
     return Batch(name, keyed, fingerprint, Tally({("a", "b", "v", 1): [rx, 2, 1]}), 1)
 
 
 def accounts(journal: Journal) -> list[tuple[Account, int, int]]:
     return [
-        (line.accepted, line.batches_repeated, line.batches_refused)
-        for line in journal.accepted()
+        (line.accepted, line.batches_repeated, line.batches_refused) for line in journal.accepted()
     ]
 
 
@@ -56,9 +53,7 @@ def test_a_commit_keeps_tallies_keys_and_the_ledger(journal: Journal) -> None:
 
 def test_a_repeat_is_told_and_not_counted(journal: Journal) -> None:
     journal.commit([batch("one")])
-    answers, committed = journal.commit(
-        [batch("one"), batch("one", fingerprint=b"other")]
-    )
+    answers, committed = journal.commit([batch("one"), batch("one", fingerprint=b"other")])
     assert answers[0] == Receipt("one", 1, 1, repeated=True)
     assert isinstance(answers[1], KeyReused)
     assert committed == []
@@ -94,9 +89,7 @@ def test_pending_is_read_in_order_and_in_bounded_parts(journal: Journal) -> None
     assert [entry.sequence for entry in journal.pending(1, 2**20)] == [2, 3, 4, 5]
 
 
-def test_everything_is_there_after_reopening(
-    tmp_path: Path, clock: ManualClock
-) -> None:
+def test_everything_is_there_after_reopening(tmp_path: Path, clock: ManualClock) -> None:
     path = tmp_path / "journal.sqlite"
     first = Journal(path, clock)
     first.open()
@@ -123,9 +116,7 @@ def test_batch_ids_are_forgotten_when_they_are_old_and_not_before(
     clock.advance_ms(1)
     journal.tidy(DAY_MS)
     assert journal.commit([batch("old")])[0] == [Receipt("old", 1, 1)]
-    assert journal.commit([batch("young")])[0] == [
-        Receipt("young", 1, 1, repeated=True)
-    ]
+    assert journal.commit([batch("young")])[0] == [Receipt("young", 1, 1, repeated=True)]
 
 
 def test_refused_batches_reach_the_ledger_with_the_next_write(journal: Journal) -> None:
@@ -179,9 +170,7 @@ def test_another_program_s_database_is_refused_and_left_alone(
     other.execute("CREATE TABLE things (name TEXT)")
     other.commit()
     other.close()
-    with pytest.raises(
-        (DamagedData, DataFolderError), match="another program's database"
-    ):
+    with pytest.raises((DamagedData, DataFolderError), match="another program's database"):
         Journal(path, clock).open()
     other = sqlite3.connect(path)
     assert other.execute("SELECT name FROM sqlite_schema").fetchall() == [("things",)]
@@ -204,7 +193,7 @@ def test_a_newer_format_is_refused(tmp_path: Path, clock: ManualClock) -> None:
 def test_a_file_of_noise_is_named(tmp_path: Path, clock: ManualClock) -> None:
     path = tmp_path / "journal.sqlite"
     path.write_bytes(b"noise " * 4_000)
-    with pytest.raises(DamagedData, match="journal.sqlite is damaged"):
+    with pytest.raises(DamagedData, match=r"journal\.sqlite is damaged"):
         Journal(path, clock).open()
 
 
@@ -236,7 +225,7 @@ def test_damage_inside_the_log_is_told_from_a_torn_tail(
     (copy / "journal.sqlite-wal").write_bytes(log)
     reopened = Journal(copy / "journal.sqlite", clock)
     if refused:
-        with pytest.raises(DamagedData, match="journal.sqlite-wal is damaged"):
+        with pytest.raises(DamagedData, match=r"journal\.sqlite-wal is damaged"):
             reopened.open()
         assert (copy / "journal.sqlite-wal").read_bytes() == log
     else:

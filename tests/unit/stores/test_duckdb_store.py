@@ -212,7 +212,7 @@ def test_an_older_store_beside_a_newer_journal_is_refused(tmp_path: Path) -> Non
 
     in_loop(story)
     (data / "sums.duckdb").write_bytes(old)
-    with pytest.raises(DamagedData, match="sums.duckdb has lost data: it ends at batch 2"):
+    with pytest.raises(DamagedData, match=r"sums\.duckdb has lost data: it ends at batch 2"):
         in_loop(DuckdbStore(data, ManualClock()).start)
 
 

@@ -84,9 +84,7 @@ class Applier:
     def start(self) -> None:
         """Begins where DuckDB stands."""
         self._load()
-        self._thread = threading.Thread(
-            target=self._run, name="flowtally-applier", daemon=True
-        )
+        self._thread = threading.Thread(target=self._run, name="flowtally-applier", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
@@ -122,6 +120,9 @@ class Applier:
         answer: Future[Answer] = Future()
 
         def run() -> None:
+            # Whoever asked may have gone away; an answer to nobody would end this thread.
+            if not answer.set_running_or_notify_cancel():
+                return
             try:
                 answer.set_result(job())
             except BaseException as error:
@@ -161,9 +162,7 @@ class Applier:
             return True
         if self.failure is not None:
             return False
-        return (
-            bool(self._waiters) or self._journal.pending_bytes >= limits.APPLY_BYTES_MAX
-        )
+        return bool(self._waiters) or self._journal.pending_bytes >= limits.APPLY_BYTES_MAX
 
     def _step(self, closing: bool) -> None:
         """Applies all that is pending, then one piece of the work that can wait."""
@@ -173,7 +172,10 @@ class Applier:
             self._database.settle()
             self._folder.sync()
             self._settled = True
-        while self.applied < self._journal.last_sequence:
+        # Not "while anything is pending": under steady load that never ends, and neither compaction
+        # nor a checkpoint nor a job would ever get its turn.
+        pending_through = self._journal.last_sequence
+        while self.applied < pending_through:
             self._apply_some()
         self._tell_waiters()
         quiet = self._clock.monotonic_s() - self._busy_s > QUIET_S
@@ -201,9 +203,7 @@ class Applier:
         self._on_step("apply.read")
         batches = _batches_before_expiry(pending)
         if batches:
-            self.counts.recent.update(
-                apply_batches(self._database.writer, batches, self._on_step)
-            )
+            self.counts.recent.update(apply_batches(self._database.writer, batches, self._on_step))
             self._note_applied(batches)
         if len(batches) < len(pending):
             expiry = pending[len(batches)]
@@ -223,20 +223,14 @@ class Applier:
 
     def _tell_waiters(self) -> None:
         with self._changed:
-            done = [
-                waiter for waiter in self._waiters if waiter.through <= self.applied
-            ]
-            self._waiters = [
-                waiter for waiter in self._waiters if waiter.through > self.applied
-            ]
+            done = [waiter for waiter in self._waiters if waiter.through <= self.applied]
+            self._waiters = [waiter for waiter in self._waiters if waiter.through > self.applied]
         for waiter in done:
             waiter.loop.call_soon_threadsafe(_finish, waiter.done)
 
     def _fail(self, error: BaseException) -> None:
         first = self.failure is None
-        self.failure = (
-            f"the store failed: {str(error).splitlines()[0] if str(error) else error!r}"
-        )
+        self.failure = f"the store failed: {str(error).splitlines()[0] if str(error) else error!r}"
         if first:
             logger.critical(
                 "store failed", exc_info=error, extra={"path": str(self._database.path)}

@@ -64,9 +64,7 @@ def incoming_of(pending: Sequence[Pending]) -> Incoming:
         ("sequence", sequences),
         ("arrived_ms", arrivals_ms),
     ):
-        values = pa.Array.from_buffers(
-            pa.int64(), len(column), [None, pa.py_buffer(column)]
-        )
+        values = pa.Array.from_buffers(pa.int64(), len(column), [None, pa.py_buffer(column)])
         table = table.append_column(name, values)
     return Incoming(table, rows)
 
@@ -88,9 +86,7 @@ def apply_batches(
                 connection.execute("DROP TABLE changed")
             finally:
                 connection.unregister("incoming")
-        for arrival_hour, batches in Counter(
-            entry.arrival_hour for entry in pending
-        ).items():
+        for arrival_hour, batches in Counter(entry.arrival_hour for entry in pending).items():
             _count_batches(connection, arrival_hour, batches)
         connection.execute("UPDATE state SET applied = ?", [pending[-1].sequence])
         on_step("apply.written")
@@ -110,14 +106,10 @@ def roll_back(connection: duckdb.DuckDBPyConnection) -> None:
         return
 
 
-def _count_batches(
-    connection: duckdb.DuckDBPyConnection, arrival_hour: int, batches: int
-) -> None:
+def _count_batches(connection: duckdb.DuckDBPyConnection, arrival_hour: int, batches: int) -> None:
     known = connection.execute(
         "UPDATE ledger SET batches_summed = batches_summed + ? WHERE arrival_hour = ?",
         [batches, arrival_hour],
     ).fetchall()
     if known == [(0,)]:
-        connection.execute(
-            "INSERT INTO ledger VALUES (?, ?, 0, 0, 0, 0)", [arrival_hour, batches]
-        )
+        connection.execute("INSERT INTO ledger VALUES (?, ?, 0, 0, 0, 0)", [arrival_hour, batches])

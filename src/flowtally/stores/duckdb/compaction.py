@@ -33,9 +33,7 @@ _REPLACE = (
     "DELETE FROM base WHERE arrival_hour = ?",
 )
 # Sorted, so that a read of one hour touches few of DuckDB's row groups.
-_INSERT = (
-    "INSERT INTO base SELECT * FROM merged ORDER BY hour, src_app, dest_app, vpc_id"
-)
+_INSERT = "INSERT INTO base SELECT * FROM merged ORDER BY hour, src_app, dest_app, vpc_id"
 
 
 @dataclass(slots=True)
@@ -58,12 +56,7 @@ class RowCounts:
 
     def oldest(self) -> int | None:
         """The oldest arrival hour that has rows."""
-        held = [
-            hour
-            for counter in (self.recent, self.base)
-            for hour in counter
-            if counter[hour]
-        ]
+        held = [hour for counter in (self.recent, self.base) for hour in counter if counter[hour]]
         return min(held, default=None)
 
     def due(self, quiet: bool) -> int | None:
@@ -71,8 +64,7 @@ class RowCounts:
         due = [
             (rows, hour)
             for hour, rows in self.recent.items()
-            if rows
-            and (quiet or rows >= max(ROWS_MIN, BASE_SHARE_MIN * self.base[hour]))
+            if rows and (quiet or rows >= max(ROWS_MIN, BASE_SHARE_MIN * self.base[hour]))
         ]
         return max(due)[1] if due else None
 

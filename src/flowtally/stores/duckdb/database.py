@@ -97,17 +97,13 @@ class Database:
             ).fetchall():
                 connection.begin()
                 connection.execute(_SCHEMA)
-                connection.execute(
-                    "INSERT INTO state VALUES (?, ?, 0, 0, 0)", [FORMAT, folder_id]
-                )
+                connection.execute("INSERT INTO state VALUES (?, ?, 0, 0, 0)", [FORMAT, folder_id])
                 connection.commit()
             rows = connection.execute("SELECT format, folder_id FROM state").fetchall()
             if len(rows) != 1:
                 raise DamagedData(f"{self.path} is damaged: its state is missing")
             if rows[0][0] > FORMAT:
-                raise DataFolderError(
-                    f"{self.path} was written by a newer release; use that one"
-                )
+                raise DataFolderError(f"{self.path} was written by a newer release; use that one")
             if rows[0][1] != folder_id:
                 raise DamagedData(
                     f"{self.path} belongs to another data folder than its journal does"
@@ -131,9 +127,7 @@ class Database:
             return
         status = os.statvfs(self.path.parent)
         if status.f_bavail * status.f_frsize < log_bytes + _CHECKPOINT_ROOM_BYTES:
-            raise OSError(
-                errno.ENOSPC, "no room to bring the store's log into its file"
-            )
+            raise OSError(errno.ENOSPC, "no room to bring the store's log into its file")
         self.writer.execute("CHECKPOINT")
 
     def close(self) -> None:
@@ -177,15 +171,13 @@ class Database:
         return wal.stat().st_size if wal.exists() else 0
 
     def check(self) -> list[str]:
-        """Reads every column of every row, each block of which has a checksum: a line for each table
+        """Reads every column of every row; each block has a checksum: a line for each table
         that cannot be read whole."""
         faults = []
         with self.reading() as cursor:
             for table in TABLES:
                 try:
-                    cursor.sql(
-                        f"SELECT BIT_XOR(HASH(COLUMNS(*))) FROM {table}"
-                    ).fetchall()
+                    cursor.sql(f"SELECT BIT_XOR(HASH(COLUMNS(*))) FROM {table}").fetchall()
                 except duckdb.Error as error:
                     faults.append(f"table {table}: {str(error).splitlines()[0]}")
         return faults

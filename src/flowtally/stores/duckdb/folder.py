@@ -36,9 +36,7 @@ class DataFolder:
         try:
             if create:
                 self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            descriptor = os.open(
-                self.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
-            )
+            descriptor = os.open(self.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise DataFolderError(
                 f"the data folder {self.path} cannot be used: {error.strerror}"
@@ -51,8 +49,7 @@ class DataFolder:
             url = holder.get("url")
             raise FolderInUse(
                 f"the data folder {self.path} is in use by flowtally process"
-                f" {holder.get('pid', '?')}"
-                + (f", which serves on {url}" if url else ""),
+                f" {holder.get('pid', '?')}" + (f", which serves on {url}" if url else ""),
                 url if isinstance(url, str) else None,
             ) from error
         self._lock_descriptor = descriptor

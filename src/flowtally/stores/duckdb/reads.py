@@ -17,9 +17,7 @@ from flowtally.model import Account, HourSummary, Ledger, LedgerLine, Revision, 
 from flowtally.stores.duckdb.apply import incoming_of
 from flowtally.stores.duckdb.database import SUMS, Database, applied_of
 
-_ROWS = (
-    "SELECT arrival_hour, hour, src_app, dest_app, vpc_id, bytes_rx, bytes_tx, records"
-)
+_ROWS = "SELECT arrival_hour, hour, src_app, dest_app, vpc_id, bytes_rx, bytes_tx, records"
 _PENDING_ROWS = (
     f"{_ROWS.replace('bytes_rx', 'bytes_rx::HUGEINT').replace('bytes_tx', 'bytes_tx::HUGEINT')}"
     " FROM pending_rows"
@@ -29,9 +27,7 @@ _PENDING_ROWS = (
 class Snapshot:
     """One moment of the store, through one cursor."""
 
-    def __init__(
-        self, cursor: duckdb.DuckDBPyConnection, pending: Sequence[Pending]
-    ) -> None:
+    def __init__(self, cursor: duckdb.DuckDBPyConnection, pending: Sequence[Pending]) -> None:
         self._cursor = cursor
         self.applied = applied_of(cursor)
         self.pending = [
@@ -58,9 +54,7 @@ class Snapshot:
             "SELECT revision, changed_ms FROM hours WHERE hour = ?", [hour]
         ).fetchall()
         if not rows:
-            rows = self._cursor.execute(
-                "SELECT expired_revision, expired_ms FROM state"
-            ).fetchall()
+            rows = self._cursor.execute("SELECT expired_revision, expired_ms FROM state").fetchall()
         [(number, changed_ms)] = rows
         return Revision(number, changed_ms if number else None)
 
@@ -89,9 +83,7 @@ class Snapshot:
         ).fetchall()
         revisions = {
             hour: Revision(number, changed_ms)
-            for hour, number, changed_ms in self._cursor.execute(
-                "SELECT * FROM hours"
-            ).fetchall()
+            for hour, number, changed_ms in self._cursor.execute("SELECT * FROM hours").fetchall()
         }
         if self.pending:
             newer = self._cursor.execute(
@@ -116,9 +108,7 @@ class Snapshot:
         expired: dict[int, Account] = {}
         for row in self._cursor.execute("SELECT * FROM ledger").fetchall():
             arrival_hour, batches_summed, *gone = row
-            summed[arrival_hour] = summed.get(arrival_hour, Account()) + Account(
-                batches_summed
-            )
+            summed[arrival_hour] = summed.get(arrival_hour, Account()) + Account(batches_summed)
             expired[arrival_hour] = Account(*gone)
         pending = self._pending_accounts()
         journalled = {line.arrival_hour: line for line in accepted}
@@ -132,9 +122,7 @@ class Snapshot:
     def _pending_accounts(self) -> dict[int, Account]:
         accounts: dict[int, Account] = {}
         for entry in self.pending:
-            accounts[entry.arrival_hour] = accounts.get(
-                entry.arrival_hour, Account()
-            ) + Account(1)
+            accounts[entry.arrival_hour] = accounts.get(entry.arrival_hour, Account()) + Account(1)
         if self.pending:
             rows = self._cursor.execute(
                 "SELECT arrival_hour, SUM(records), SUM(bytes_rx::HUGEINT), SUM(bytes_tx::HUGEINT)"

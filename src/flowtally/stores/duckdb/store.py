@@ -98,12 +98,8 @@ class DuckdbStore(FlowStore):
 
     async def start(self) -> None:
         await asyncio.to_thread(self._open)
-        self._journal_thread = ThreadPoolExecutor(
-            1, thread_name_prefix="flowtally-journal"
-        )
-        self._readers = ThreadPoolExecutor(
-            _READERS, thread_name_prefix="flowtally-reader"
-        )
+        self._journal_thread = ThreadPoolExecutor(1, thread_name_prefix="flowtally-journal")
+        self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="flowtally-reader")
         self._tidying = asyncio.create_task(self._tidy_regularly(), name="journal-tidy")
 
     def announce(self, url: str) -> None:
@@ -186,9 +182,7 @@ class DuckdbStore(FlowStore):
         return await self.applier.run_between(self._ledger)
 
     def _ledger(self) -> Ledger:
-        pending = self.journal.pending(
-            self.applier.applied, self._settings.pending_bytes_max * 2
-        )
+        pending = self.journal.pending(self.applier.applied, self._settings.pending_bytes_max * 2)
         with snapshot(self.database, pending) as now:
             return now.ledger(self.journal.accepted())
 
@@ -216,9 +210,7 @@ class DuckdbStore(FlowStore):
                 return await asyncio.get_running_loop().run_in_executor(readers, read)
             except duckdb.Error:
                 # The applier may be opening the database anew.
-                logger.warning(
-                    "read failed", exc_info=True, extra={"attempt": attempt + 1}
-                )
+                logger.warning("read failed", exc_info=True, extra={"attempt": attempt + 1})
                 await asyncio.sleep(_READ_RETRY_S)
         raise NotAccepting("the store cannot be read now", retry_after_s=5)
 
@@ -298,9 +290,7 @@ class DuckdbStore(FlowStore):
             ),
             PartHealth(
                 "disk",
-                "error"
-                if self._disk_free_bytes < self._settings.disk_free_bytes_min
-                else "ok",
+                "error" if self._disk_free_bytes < self._settings.disk_free_bytes_min else "ok",
                 self._tidy_beat_ms,
                 detail=f"{self._disk_free_bytes} bytes are free",
                 hint=f"{_RUNBOOKS}#the-disk-is-full",

@@ -40,9 +40,7 @@ def verify_folder(path: Path, clock: Clock) -> VerifyReport:
     """
     folder = DataFolder(path)
     if not folder.journal.exists() and not folder.sums.exists():
-        raise DataFolderError(
-            f"{path} is not a data folder of flowtally: it has no journal.sqlite"
-        )
+        raise DataFolderError(f"{path} is not a data folder of flowtally: it has no journal.sqlite")
     journal, database = Journal(folder.journal, clock), Database(folder.sums)
     folder.open(create=False)
     try:
@@ -52,9 +50,7 @@ def verify_folder(path: Path, clock: Clock) -> VerifyReport:
         ledger = Ledger()
         try:
             accepted = journal.accepted()
-            pending = journal.pending(
-                applied_of(database.writer), 2 * limits.PENDING_BYTES_MAX
-            )
+            pending = journal.pending(applied_of(database.writer), 2 * limits.PENDING_BYTES_MAX)
             with snapshot(database, pending) as now:
                 ledger = now.ledger(accepted)
         except (sqlite3.Error, ValueError) as error:

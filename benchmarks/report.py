@@ -1,0 +1,93 @@
+"""The table of a run, as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from benchmarks.subject import FLOWTALLY, ROWSTORE, SUBJECTS
+
+_MIB = 1024 * 1024
+_READS = (
+    ("cold: the first after a restart", "cold_ms"),
+    ("warm, after a post to that hour", "changed_ms"),
+    ("warm, unchanged", "unchanged_ms"),
+)
+
+
+def table(results: dict[str, Any]) -> str:
+    """One page: what was measured, the figures, the ratios."""
+    about = "\n".join(f"- **{subject.name}**: {subject.about}" for subject in SUBJECTS)
+    read = results["reads"][FLOWTALLY.name]
+    connections = results["writes"][0][FLOWTALLY.name]["connections"]
+    return f"""# Flowtally beside the service everyone writes first
+
+{about}
+
+Posts over {connections} connections, each waiting for its answer; acknowledged = synced. Every
+sum was held against what was sent. Ratios: how many times better Flowtally is.
+
+{_rows(_writes_head(), _writes(results))}
+
+Reads of an hour of {read["flows"]:,} flows, as JSON.
+
+{_rows(("read", "flowtally ms", "rowstore ms", "ratio"), _reads(results))}
+
+{_rows(("where", ""), _where(results))}
+"""
+
+
+def _writes_head() -> tuple[str, ...]:
+    return (
+        "records a batch",
+        "service",
+        "records/s",
+        "p50 ms",
+        "p99 ms",
+        "memory MiB (highest)",
+        "flows",
+        "disk bytes/flow",
+        "ratio records/s",
+    )
+
+
+def _writes(results: dict[str, Any]) -> Iterable[tuple[str, ...]]:
+    for line in results["writes"]:
+        ratio = line[FLOWTALLY.name]["records_per_s"] / line[ROWSTORE.name]["records_per_s"]
+        for subject in SUBJECTS:
+            found = line[subject.name]
+            yield (
+                f"{line['batch_records']:,}",
+                subject.name,
+                f"{found['records_per_s']:,.0f}",
+                f"{found['p50_ms']:,.2f}",
+                f"{found['p99_ms']:,.2f}",
+                f"{found['memory_bytes'] / _MIB:,.0f}"
+                f" ({found['memory_bytes_highest'] / _MIB:,.0f})",
+                f"{found['flows']:,}",
+                f"{found['disk_bytes_per_flow']:,.0f}",
+                f"**{ratio:.1f}**" if subject is FLOWTALLY else "",
+            )
+
+
+def _reads(results: dict[str, Any]) -> Iterable[tuple[str, ...]]:
+    for title, key in _READS:
+        own, other = (results["reads"][subject.name][key] for subject in (FLOWTALLY, ROWSTORE))
+        yield title, f"{own:,.1f}", f"{other:,.1f}", f"**{other / own:.1f}**"
+
+
+def _where(results: dict[str, Any]) -> Iterable[tuple[str, ...]]:
+    found = results["machine"]
+    packages = ", ".join(f"{name} {version}" for name, version in found["packages"].items())
+    yield "command", f"`{results['command']}`"
+    yield "machine", f"{found['processor']}, {found['cores']} cores, {found['system']}"
+    yield "memory", f"{found['memory_bytes'] / _MIB:,.0f} MiB"
+    yield "a synced write of 4 KiB", f"{found['sync_ms']} ms (median)"
+    yield "load average before", str(found["load_before"])
+    yield "versions", f"Python {found['python']}, {packages}"
+    yield "commit", found["commit"]
+
+
+def _rows(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    lines = [head, tuple("---" for _ in head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -1,0 +1,1 @@
+"""The service everyone writes first, to measure beside."""

@@ -1,0 +1,171 @@
+"""`make bench`: the same work given to Flowtally and to the service everyone writes first.
+
+Each size of batch is posted to a fresh service on an empty folder, acknowledged = synced; then the
+sums are held against what was sent, and only then is a figure kept. Prints a table and writes it to
+`benchmarks/results/`, with machine, versions, commit and command.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.machine import machine
+from benchmarks.report import table
+from benchmarks.subject import (
+    ROOT,
+    SUBJECTS,
+    Running,
+    Subject,
+    SubjectFailed,
+    assert_sums,
+    disk_bytes,
+    running,
+)
+from benchmarks.traffic import HOUR_OF_READS, Pool, Record, body_of, hour_of_flows, summed
+
+RESULTS = ROOT / "benchmarks" / "results"
+BATCH_RECORDS = (1, 100, 1_000, 10_000)
+_POST_RECORDS = 10_000
+
+
+def measure_writes(
+    subject: Subject, pool: Pool, options: argparse.Namespace, folder: Path
+) -> dict[str, Any]:
+    """Posts batches of one size for a while, and checks every sum."""
+    batch_records = len(pool.batches[0])
+    with running(subject, folder) as started:
+        measured = _load(started, batch_records, options)
+        times = measured.pop("times")
+        now, highest = started.memory_bytes()
+        expected = pool.sums(times)
+        assert_sums(started, expected)
+    flows = len(expected)
+    written = disk_bytes(started.data)
+    return {
+        **measured,
+        "memory_bytes": now,
+        "memory_bytes_highest": highest,
+        "flows": flows,
+        "disk_bytes": written,
+        "disk_bytes_per_flow": written / flows,
+        "disk_bytes_per_record": written / (measured["batches_total"] * batch_records),
+    }
+
+
+def _load(started: Running, batch_records: int, options: argparse.Namespace) -> dict[str, Any]:
+    command = [sys.executable, "-m", "benchmarks.load", "--port", str(started.port)]
+    command += ["--batch-records", str(batch_records)]
+    command += ["--connections", str(options.connections)]
+    command += ["--warm-up", str(options.warm_up), "--seconds", str(options.seconds)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise SubjectFailed(f"the load on {started.subject.name} ended: {done.stderr[-2000:]}")
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def measure_reads(
+    subject: Subject, records: Sequence[Record], repeats: int, folder: Path
+) -> dict[str, Any]:
+    """Reads one hour of many flows: after a restart, after each change, and unchanged."""
+    with running(subject, folder) as started:
+        for start in range(0, len(records), _POST_RECORDS):
+            started.post(body_of(records[start : start + _POST_RECORDS]))
+        assert_sums(started, summed((record, 1) for record in records))
+    with running(subject, folder) as started:
+        cold_s, size_bytes = _timed_read(started)
+        changed_s = []
+        for _ in range(repeats):
+            started.post(body_of(records[:1]))
+            changed_s.append(_timed_read(started)[0])
+        unchanged_s = [_timed_read(started)[0] for _ in range(repeats)]
+        expected = [(record, 1) for record in records]
+        expected[0] = (records[0], 1 + repeats)
+        assert_sums(started, summed(expected))
+    return {
+        "flows": len(records),
+        "answer_bytes": size_bytes,
+        "cold_ms": 1000 * cold_s,
+        "changed_ms": 1000 * _median(changed_s),
+        "unchanged_ms": 1000 * _median(unchanged_s),
+    }
+
+
+def _timed_read(started: Running) -> tuple[float, int]:
+    began_s = time.perf_counter()
+    body = started.sums(HOUR_OF_READS)
+    return time.perf_counter() - began_s, len(body)
+
+
+def _median(values: Sequence[float]) -> float:
+    return sorted(values)[len(values) // 2]
+
+
+def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Everything, as it goes into the results."""
+    writes: list[dict[str, Any]] = []
+    results: dict[str, Any] = {"machine": machine(folder), "writes": writes, "reads": {}}
+    for batch_records in options.batch_records:
+        pool = Pool(batch_records)
+        line: dict[str, Any] = {"batch_records": batch_records}
+        for subject in SUBJECTS:
+            _say(f"{subject.name}: batches of {batch_records}")
+            place = folder / f"{subject.name}-{batch_records}"
+            line[subject.name] = measure_writes(subject, pool, options, place)
+        writes.append(line)
+    records = hour_of_flows(options.apps, options.vpcs)
+    for subject in SUBJECTS:
+        _say(f"{subject.name}: reads of an hour of {len(records)} flows")
+        place = folder / f"{subject.name}-reads"
+        results["reads"][subject.name] = measure_reads(subject, records, options.repeats, place)
+    return results
+
+
+def _say(what: str) -> None:
+    print(f"measuring {what}", file=sys.stderr, flush=True)
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.run",
+        description="Measures Flowtally beside the service everyone writes first.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("--seconds", type=float, default=8.0, help="of each run of posts")
+    parser.add_argument("--warm-up", type=float, default=2.0, help="seconds before that")
+    parser.add_argument("--connections", type=int, default=8)
+    parser.add_argument("--batch-records", type=int, nargs="+", default=BATCH_RECORDS)
+    parser.add_argument("--apps", type=int, default=100, help="on each side of the hour read")
+    parser.add_argument("--vpcs", type=int, default=5, help="of the hour read")
+    parser.add_argument("--repeats", type=int, default=9, help="of each warm read")
+    parser.add_argument("--name", default="latest", help="of the files in benchmarks/results")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="the folder for them")
+    parser.add_argument("--folder", type=Path, default=None, help="for the data; a temporary one")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measures, prints, and keeps the results."""
+    options = parse(arguments)
+    with tempfile.TemporaryDirectory(prefix="flowtally-bench-", dir=options.folder) as folder:
+        results = measure(options, Path(folder))
+    given = sys.argv[1:] if arguments is None else arguments
+    results["command"] = " ".join(["python -m benchmarks.run", *given])
+    text = table(results)
+    options.results.mkdir(parents=True, exist_ok=True)
+    (options.results / f"{options.name}.md").write_text(text)
+    (options.results / f"{options.name}.json").write_text(json.dumps(results, indent=2) + "\n")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""HTTP: knows the two ports and nothing of what stands behind them."""

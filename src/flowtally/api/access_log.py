@@ -1,0 +1,62 @@
+"""One line per request, and its metrics. Plain ASGI, around everything else.
+
+The values of a line are escaped by the log's formatter, and the route is a template, never the path
+that a client sent: hostile input cannot forge a line or grow a metric.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from flowtally.api.exchange import Exchange
+from flowtally.clock import Clock
+from flowtally.observe.logs import request_id_of_task
+from flowtally.observe.metrics import Metrics
+
+logger = logging.getLogger("flowtally.access")
+
+
+class AccessLog:
+    """Wraps an ASGI application, which finds its `Exchange` in the scope under `flowtally`."""
+
+    def __init__(self, app: Any, clock: Clock, metrics: Metrics, enabled: bool) -> None:
+        self._app = app
+        self._clock = clock
+        self._metrics = metrics
+        self._enabled = enabled
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            return
+        began_s = self._clock.monotonic_s()
+        exchange = Exchange(scope, receive, send)
+        scope["flowtally"] = exchange
+        token = request_id_of_task.set(exchange.request_id)
+        try:
+            await self._app(scope, exchange.receive, exchange.send)
+        finally:
+            self._note(exchange, self._clock.monotonic_s() - began_s)
+            request_id_of_task.reset(token)
+        if not exchange.body_ended:
+            await exchange.discard_body()
+
+    def _note(self, exchange: Exchange, duration_s: float) -> None:
+        self._metrics.observe_request(exchange.method, exchange.route, exchange.status, duration_s)
+        if not self._enabled:
+            return
+        client = exchange.scope.get("client")
+        logger.info(
+            "request",
+            extra={
+                "method": exchange.method,
+                "route": exchange.route,
+                "status": exchange.status,
+                "duration_ms": round(duration_s * 1000, 3),
+                "bytes_in": exchange.bytes_in,
+                "bytes_out": exchange.bytes_out,
+                "records": exchange.records,
+                "batch_id": exchange.batch_id,
+                "client": client[0] if client else None,
+            },
+        )

@@ -1,0 +1,284 @@
+"""The contract as OpenAPI 3.1, written by hand: most of it is about bodies and headers that no
+framework reads here, and a document that is made from code would tell less than the truth.
+
+Held against the running service by a test (schemathesis), and against its routes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flowtally import __version__, limits
+from flowtally.api.problems import GET_STATUSES, MEDIA_TYPE, POST_STATUSES, kinds
+from flowtally.wire.fields import BYTE_FIELDS, NAME_FIELDS, RECORD_FIELDS
+from flowtally.wire.media import BodyFormat, SumsFormat
+
+_NAME = {
+    "type": "string",
+    "minLength": 1,
+    "maxLength": limits.NAME_BYTES_MAX,
+    "description": "1 to 256 bytes of UTF-8 without control characters",
+    "pattern": r"^[^\x00-\x1f\x7f-\x9f]+$",
+}
+_HOUR = {
+    "type": "integer",
+    "minimum": 0,
+    "maximum": limits.HOUR_MAX,
+    "description": "a label that the sender chose, not a time",
+}
+_TEXT = {"type": "string"}
+_INTEGER = {"type": "integer"}
+_COUNT = {"type": "integer", "minimum": 0}
+_JSON = "application/json"
+
+
+def openapi_document() -> dict[str, Any]:
+    """The document, as `/openapi.json` serves it."""
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Flowtally",
+            "version": __version__,
+            "summary": "Sums the bytes of network flows, exactly once",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "tags": [{"name": "write"}, {"name": "read"}, {"name": "operations"}],
+        "paths": {
+            "/v1/flows": {"post": _post_flows("postFlows"), "get": _get_flows("getFlows")},
+            "/flows": {
+                "description": "The same as `/v1/flows`, for agents already in the field.",
+                "post": _post_flows("postFlowsUnversioned"),
+                "get": _get_flows("getFlowsUnversioned"),
+            },
+            "/v1/hours": {"get": _get_json("getHours", "The hours held", "Hours")},
+            "/v1/ledger": {
+                "get": _get_json("getLedger", "The account of every accepted record", "Ledger")
+            },
+            "/livez": {"get": _get_ops("livez", "Whether the process is alive")},
+            "/readyz": {"get": _get_ops("readyz", "Whether the service can accept", unless=True)},
+            "/health": {"get": _get_ops("health", "How each part is", unless=True)},
+            "/version": {"get": _get_ops("version", "What is running")},
+            "/openapi.json": {"get": _get_ops("openapi", "This document")},
+            "/metrics": {"get": _get_ops("metrics", "Metrics for Prometheus", "text/plain")},
+            "/docs": {"get": _get_ops("docs", "Where everything is", "text/html")},
+            "/docs/problems": {"get": _get_ops("problems", "What can go wrong", "text/html")},
+            "/": {"get": _get_ops("index", "Where everything is", "text/html")},
+        },
+        "components": {"schemas": _schemas(), "headers": _headers()},
+    }
+
+
+def _post_flows(operation: str) -> dict[str, Any]:
+    receipt = {
+        "headers": _named("X-Request-ID", "Idempotency-Replayed"),
+        "content": {_JSON: {"schema": _ref("Receipt")}},
+    }
+    return {
+        "operationId": operation,
+        "tags": ["write"],
+        "summary": "Post a batch: counted whole, exactly once, durable when answered",
+        "parameters": [
+            {
+                "name": "Idempotency-Key",
+                "in": "header",
+                "description": (
+                    "names the batch, so that it may be sent again without harm; 1 to 128 visible"
+                    " ASCII characters, bare or as a structured-field string in quotes"
+                ),
+                "schema": {
+                    "type": "string",
+                    "minLength": 1,
+                    "maxLength": limits.BATCH_ID_LENGTH_MAX,
+                    "pattern": "^[!#-~]+$",
+                },
+            },
+            {
+                "name": "Content-Encoding",
+                "in": "header",
+                "schema": {"type": "string", "enum": ["gzip", "zstd", "identity"]},
+            },
+            _request_id(),
+        ],
+        "requestBody": {
+            "required": True,
+            "description": (
+                f"at most {limits.BODY_BYTES_MAX} bytes, {limits.DECODED_BYTES_MAX} decoded,"
+                f" {limits.RECORDS_MAX} records"
+            ),
+            "content": {
+                BodyFormat.JSON.media_type: {
+                    "schema": {
+                        "type": "array",
+                        "maxItems": limits.RECORDS_MAX,
+                        "items": _ref("Record"),
+                    }
+                },
+                BodyFormat.NDJSON.media_type: {"schema": _TEXT},
+                BodyFormat.ARROW.media_type: {"schema": {"type": "string", "format": "binary"}},
+            },
+        },
+        "responses": {
+            "200": {"description": "Counted and visible", **receipt},
+            "202": {"description": "Durable, and visible soon", **receipt},
+            **_problems(POST_STATUSES),
+        },
+    }
+
+
+def _get_flows(operation: str) -> dict[str, Any]:
+    names = [form.name_in_query for form in SumsFormat]
+    content: dict[str, Any] = {form.value: {"schema": _TEXT} for form in SumsFormat}
+    content[SumsFormat.JSON.value] = {"schema": {"type": "array", "items": _ref("Sum")}}
+    known = ("X-Request-ID", "ETag", "Vary", "Flowtally-Revision")
+    changed = ("Flowtally-Last-Change", "Flowtally-Partial")
+    return {
+        "operationId": operation,
+        "tags": ["read"],
+        "summary": "The sums of one hour",
+        "parameters": [
+            {"name": "hour", "in": "query", "required": True, "schema": _HOUR},
+            {"name": "format", "in": "query", "schema": {"type": "string", "enum": names}},
+            {"name": "If-None-Match", "in": "header", "schema": _TEXT},
+            _request_id(),
+        ],
+        "responses": {
+            "200": {
+                "description": "The sums, sorted by src_app, dest_app, vpc_id in UTF-8 byte order",
+                "headers": _named(*known, *changed, "Flowtally-Records", "Content-Encoding"),
+                "content": content,
+            },
+            "304": {"description": "As the given ETag says", "headers": _named(*known, *changed)},
+            **_problems(GET_STATUSES),
+        },
+    }
+
+
+def _get_json(operation: str, title: str, schema: str) -> dict[str, Any]:
+    content = {_JSON: {"schema": _ref(schema)}}
+    answer = {"description": title, "headers": _named("X-Request-ID"), "content": content}
+    return {
+        "operationId": operation,
+        "tags": ["read"],
+        "summary": title,
+        "responses": {"200": answer, **_problems((400, 500, 503))},
+    }
+
+
+def _get_ops(
+    operation: str, title: str, media_type: str = _JSON, unless: bool = False
+) -> dict[str, Any]:
+    schema = {"type": "object"} if media_type == _JSON else _TEXT
+    answer = {
+        "description": title,
+        "headers": _named("X-Request-ID"),
+        "content": {media_type: {"schema": schema}},
+    }
+    return {
+        "operationId": operation,
+        "tags": ["operations"],
+        "summary": title,
+        "responses": {"200": answer, **({"503": answer} if unless else {}), **_problems((500,))},
+    }
+
+
+def _problems(statuses: tuple[int, ...]) -> dict[str, Any]:
+    titles: dict[int, list[str]] = {}
+    for _, status, title in kinds():
+        titles.setdefault(status, []).append(title)
+    found: dict[str, Any] = {}
+    for status in statuses:
+        names = ("X-Request-ID", *(["Retry-After"] if status in (408, 503) else []))
+        found[str(status)] = {
+            "description": "; or: ".join(titles[status]),
+            "headers": _named(*names),
+            "content": {MEDIA_TYPE: {"schema": _ref("Problem")}},
+        }
+    return found
+
+
+def _request_id() -> dict[str, Any]:
+    return {
+        "name": "X-Request-ID",
+        "in": "header",
+        "description": "kept where it is 1 to 64 of A-Z a-z 0-9 . _ -, else replaced",
+        "schema": _TEXT,
+    }
+
+
+def _ref(schema: str) -> dict[str, str]:
+    return {"$ref": f"#/components/schemas/{schema}"}
+
+
+def _named(*headers: str) -> dict[str, Any]:
+    return {header: {"$ref": f"#/components/headers/{header}"} for header in headers}
+
+
+def _headers() -> dict[str, Any]:
+    described: dict[str, tuple[str, dict[str, Any]]] = {
+        "X-Request-ID": ("The request's name, in the log as well", _TEXT),
+        "Idempotency-Replayed": ("true: the batch had been counted before", _TEXT),
+        "Retry-After": ("Seconds to wait before the same request is sent again", _COUNT),
+        "ETag": ("Strong: the hour, its revision, the format and the coding", _TEXT),
+        "Vary": ("Accept, Accept-Encoding", _TEXT),
+        "Content-Encoding": ("gzip or zstd, where it was accepted", _TEXT),
+        "Flowtally-Revision": ("Grows each time that the hour's sums change", _COUNT),
+        "Flowtally-Records": ("How many rows the answer has", _COUNT),
+        "Flowtally-Last-Change": ("When the hour's sums changed last: RFC 3339, UTC", _TEXT),
+        "Flowtally-Partial": ("true: more is probably on its way", _TEXT),
+    }
+    return {
+        name: {"description": description, "schema": schema}
+        for name, (description, schema) in described.items()
+    }
+
+
+def _object(properties: dict[str, Any], optional: tuple[str, ...] = ()) -> dict[str, Any]:
+    required = [name for name in properties if name not in optional]
+    return {"type": "object", "required": required, "properties": properties}
+
+
+def _schemas() -> dict[str, Any]:
+    largest = {"type": "integer", "minimum": 0, "maximum": limits.RECORD_BYTES_VALUE_MAX}
+    record = {**dict.fromkeys(NAME_FIELDS, _NAME), "hour": _HOUR}
+    account = _object(
+        {"batches": _COUNT, "records": _COUNT, "bytes_rx": _COUNT, "bytes_tx": _COUNT}
+    )
+    line = {
+        **dict.fromkeys(("accepted", "summed", "pending", "expired"), account),
+        "difference": _object(dict.fromkeys(account["properties"], _INTEGER)),
+        "balances": {"type": "boolean"},
+        "batches_repeated": _COUNT,
+        "batches_refused": _COUNT,
+    }
+    fault = _object({"pointer": _TEXT, "detail": _TEXT})
+    hour = {
+        "hour": _HOUR,
+        **dict.fromkeys(("flows", "records", *BYTE_FIELDS, "revision"), _COUNT),
+        "last_change": {"type": ["string", "null"]},
+    }
+    problem = {
+        "type": _TEXT,
+        "title": _TEXT,
+        "status": {"type": "integer"},
+        "detail": _TEXT,
+        "request_id": _TEXT,
+        "errors_total": _COUNT,
+        "errors": {"type": "array", "maxItems": limits.ERRORS_LISTED_MAX, "items": fault},
+    }
+    return {
+        "Record": _object({**record, **dict.fromkeys(BYTE_FIELDS, largest)}),
+        "Sum": {
+            **_object({**record, **dict.fromkeys(BYTE_FIELDS, _COUNT)}),
+            "propertyNames": {"enum": list(RECORD_FIELDS)},
+        },
+        "Receipt": _object({"batch_id": _TEXT, "records": _COUNT, "flows": _COUNT}),
+        "Hours": _object({"hours": {"type": "array", "items": _object(hour)}}),
+        "Ledger": _object(
+            {
+                "balances": {"type": "boolean"},
+                "total": _object(line),
+                "lines": {"type": "array", "items": _object({"arrival_hour": _COUNT, **line})},
+            }
+        ),
+        "Problem": _object(problem, optional=("errors", "errors_total")),
+    }

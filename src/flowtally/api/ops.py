@@ -1,0 +1,142 @@
+"""What operators and machines ask: is it alive, can it accept, how is each part, what is it."""
+
+from __future__ import annotations
+
+import platform
+from typing import Any
+
+import msgspec
+from fastapi import FastAPI, Response
+
+from flowtally import __version__
+from flowtally.api.openapi import openapi_document
+from flowtally.api.problems import OK, UNHEALTHY, kinds
+from flowtally.api.read import READ_METHODS
+from flowtally.api.services import Services
+from flowtally.model import PartHealth
+from flowtally.observe.health import with_stale_beats, worst
+from flowtally.wire.answers import timestamp
+
+_JSON = "application/json"
+_BEAT_MS_MAX = 10_000
+_HTML = "text/html; charset=utf-8"
+_HEAD = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Flowtally</title>
+<style>body{font:16px/1.6 sans-serif;margin:3em auto;max-width:40em}</style>
+"""
+_PAGE = f"""{_HEAD}<h1>Flowtally</h1><p>Sums the bytes of network flows, exactly once.</p><ul>
+<li><a href="/v1/hours">/v1/hours</a>: the hours held</li>
+<li><a href="/v1/ledger">/v1/ledger</a>: the account of every accepted record</li>
+<li><a href="/health">/health</a>: how each part is</li>
+<li><a href="/metrics">/metrics</a>: for Prometheus</li>
+<li><a href="/docs/problems">/docs/problems</a>: what can go wrong</li>
+<li><a href="/openapi.json">/openapi.json</a>: the contract, OpenAPI 3.1</li>
+<li><a href="/version">/version</a>: what is running</li></ul></html>"""
+
+
+def add_ops_routes(app: FastAPI, services: Services) -> None:
+    """The operations routes, without a version."""
+
+    def parts() -> list[PartHealth]:
+        now_ms = services.clock.now_ms()
+        found = with_stale_beats(services.sink.health(), now_ms, _BEAT_MS_MAX)
+        return [*found, _committer_part(services, now_ms)]
+
+    async def livez() -> Response:
+        return _json({"status": "alive"})
+
+    async def readyz() -> Response:
+        reason = "the service is stopping" if services.stopping() else services.sink.refusing()
+        if reason is None:
+            return _json({"status": "ready"})
+        return _json({"status": "not ready", "reason": reason}, UNHEALTHY)
+
+    async def health() -> Response:
+        found = parts()
+        state = worst(found)
+        now_ms = services.clock.now_ms()
+        body = {"status": state, "parts": [_part(part, now_ms) for part in found]}
+        return _json(body, UNHEALTHY if state == "error" else OK)
+
+    async def metrics() -> Response:
+        now_ms = services.clock.now_ms()
+        services.metrics.note_parts(parts(), now_ms, services.admission.in_flight_bytes)
+        return Response(
+            services.metrics.text(),
+            media_type="text/plain; version=0.0.4; charset=utf-8",
+        )
+
+    async def version() -> Response:
+        return _json(
+            {
+                "name": "flowtally",
+                "version": __version__,
+                "api": "v1",
+                "store": services.store_name,
+                "decoder": "python",
+                "python": platform.python_version(),
+            }
+        )
+
+    async def openapi() -> Response:
+        return _json(openapi_document())
+
+    async def page() -> Response:
+        return Response(_PAGE, media_type=_HTML)
+
+    async def problems() -> Response:
+        rows = "".join(
+            f'<dt id="{slug}">{slug}</dt><dd>{status}: {title}</dd>'
+            for slug, status, title in kinds()
+        )
+        return Response(f"{_HEAD}<h1>Problems</h1><dl>{rows}</dl></html>", media_type=_HTML)
+
+    for path, endpoint in (
+        ("/livez", livez),
+        ("/readyz", readyz),
+        ("/health", health),
+        ("/metrics", metrics),
+        ("/version", version),
+        ("/openapi.json", openapi),
+        ("/docs", page),
+        ("/docs/problems", problems),
+        ("/", page),
+    ):
+        app.add_api_route(
+            path, endpoint, methods=READ_METHODS, include_in_schema=False, response_model=None
+        )
+
+
+def _committer_part(services: Services, now_ms: int) -> PartHealth:
+    committer = services.committer
+    busy_since_s = committer.busy_since_s
+    busy_s = 0.0 if busy_since_s is None else services.clock.monotonic_s() - busy_since_s
+    stuck = busy_s * 1000 > _BEAT_MS_MAX
+    return PartHealth(
+        "committer",
+        "error" if stuck else "ok",
+        now_ms if busy_since_s is None else now_ms - int(busy_s * 1000),
+        detail=f"{committer.queued} batches wait",
+        last_error=f"a commit has been under way for {busy_s:.0f} s" if stuck else "",
+        hint="docs/guides/operating.md#a-part-is-stuck" if stuck else "",
+        facts={
+            "queued_batches": committer.queued,
+            "refused_total": services.admission.refused_total,
+        },
+    )
+
+
+def _part(part: PartHealth, now_ms: int) -> dict[str, Any]:
+    return {
+        "name": part.name,
+        "state": part.state,
+        "beat": timestamp(part.beat_ms),
+        "beat_age_ms": max(now_ms - part.beat_ms, 0),
+        "detail": part.detail,
+        "last_error": part.last_error,
+        "hint": part.hint,
+        "facts": part.facts,
+    }
+
+
+def _json(body: object, status: int = OK) -> Response:
+    return Response(msgspec.json.encode(body), status_code=status, media_type=_JSON)

@@ -1,0 +1,127 @@
+"""The one place that decides an HTTP status, and the one shape that every error has (RFC 9457).
+
+`type` is a stable URI reference: clients may compare it; `title` and `detail` are for people.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from flowtally import errors
+
+MEDIA_TYPE = "application/problem+json"
+OK = 200
+ACCEPTED = 202
+NOT_MODIFIED = 304
+SERVER_FAULT = 500
+UNHEALTHY = 503
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    status: int
+    slug: str
+    title: str
+
+
+_KINDS: dict[type[Exception], _Kind] = {
+    errors.InvalidRecords: _Kind(400, "invalid-records", "Records of the batch are not valid"),
+    errors.BodyCutOff: _Kind(400, "body-cut-off", "The body is not whole"),
+    errors.TooLarge: _Kind(413, "too-large", "The batch is too large"),
+    errors.UnsupportedMedia: _Kind(415, "unsupported-media", "The body's type is not read here"),
+    errors.NotAcceptable: _Kind(406, "not-acceptable", "No acceptable format is written here"),
+    errors.KeyReused: _Kind(422, "key-reused", "The Idempotency-Key was used with another body"),
+    errors.InvalidInput: _Kind(400, "invalid-input", "The request is not valid"),
+    errors.Overloaded: _Kind(503, "overloaded", "Too much is in flight"),
+    errors.NotAccepting: _Kind(503, "not-accepting", "The service cannot accept now"),
+    errors.SlowBody: _Kind(408, "slow-body", "The body came too slowly"),
+    errors.DeadlinePassed: _Kind(503, "deadline-passed", "The request took too long"),
+    errors.Unavailable: _Kind(503, "unavailable", "The service is not available now"),
+}
+_FAULT = _Kind(SERVER_FAULT, "fault", "The service failed")
+_ROUTING = {
+    404: _Kind(404, "not-found", "There is nothing at this path"),
+    405: _Kind(405, "method-not-allowed", "The path does not take this method"),
+}
+POST_STATUSES = (400, 408, 413, 415, 422, 500, 503)
+GET_STATUSES = (400, 406, 500, 503)
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """An error as it is answered."""
+
+    status: int
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+
+
+def problem_of(error: Exception, request_id: str) -> Problem:
+    """What to answer for an error; the details of an unexpected one stay in the log."""
+    kind = next((_KINDS[base] for base in type(error).__mro__ if base in _KINDS), _FAULT)
+    headers: list[tuple[str, str]] = []
+    fields: dict[str, object] = {}
+    detail = "see the server's log under this request_id" if kind is _FAULT else str(error)
+    if isinstance(error, errors.Unavailable):
+        headers.append(("Retry-After", str(error.retry_after_s)))
+    if isinstance(error, errors.InvalidRecords):
+        fields["errors"] = [
+            {"pointer": fault.pointer, "detail": fault.detail} for fault in error.errors
+        ]
+        fields["errors_total"] = error.errors_total
+    if isinstance(error, errors.UnsupportedMedia):
+        headers.append(("Accept-Encoding", "gzip, zstd"))
+    return _problem(kind, detail, request_id, headers, fields)
+
+
+def routing_problem(status: int, path: str, allow: str | None, request_id: str) -> Problem:
+    """An unknown path, or a method that a path does not take."""
+    kind = _ROUTING.get(status, _Kind(status, "http", "The request cannot be answered"))
+    headers = [] if allow is None else [("Allow", allow)]
+    detail = kind.title if allow is None else f"{path[:200]} takes {allow}"
+    return _problem(kind, detail, request_id, headers, {})
+
+
+async def send_problem(problem: Problem, send: Any) -> None:
+    """Sends a problem as an ASGI answer."""
+    headers = [(name.lower().encode(), value.encode()) for name, value in problem.headers]
+    headers.append((b"content-length", b"%d" % len(problem.body)))
+    await send({"type": "http.response.start", "status": problem.status, "headers": headers})
+    await send({"type": "http.response.body", "body": problem.body})
+
+
+def kinds() -> list[tuple[str, int, str]]:
+    """Every kind of problem: the end of its `type`, its status, its title."""
+    found = {kind.slug: kind for kind in (*_KINDS.values(), *_ROUTING.values(), _FAULT)}
+    return [(kind.slug, kind.status, kind.title) for kind in found.values()]
+
+
+def is_refusal(problem: Problem) -> bool:
+    """Whether the sender is at fault, so that the batch counts as refused."""
+    return problem.status < SERVER_FAULT
+
+
+def _problem(
+    kind: _Kind,
+    detail: str,
+    request_id: str,
+    headers: list[tuple[str, str]],
+    fields: dict[str, object],
+) -> Problem:
+    body = {
+        "type": f"/docs/problems#{kind.slug}",
+        "title": kind.title,
+        "status": kind.status,
+        # Text of a client may hold half a surrogate pair, which UTF-8 cannot.
+        "detail": detail.encode(errors="replace").decode(),
+        "request_id": request_id,
+        **fields,
+    }
+    return Problem(
+        kind.status,
+        (("Content-Type", MEDIA_TYPE), *headers),
+        msgspec.json.encode(body),
+    )

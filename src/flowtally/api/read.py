@@ -1,0 +1,139 @@
+"""GET /v1/flows, /v1/hours, /v1/ledger: what is read, in the format and coding asked for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI, Request, Response
+
+from flowtally import limits
+from flowtally.api.answer_cache import Answer, AnswerCache
+from flowtally.api.exchange import Exchange
+from flowtally.api.parameters import hour_of, parameters_of
+from flowtally.api.problems import NOT_MODIFIED
+from flowtally.api.services import Services
+from flowtally.errors import DeadlinePassed
+from flowtally.model import Revision
+from flowtally.wire.answers import encode_hours, encode_ledger, timestamp
+from flowtally.wire.coding import answer_coding, encode_content
+from flowtally.wire.media import SumsFormat, sums_format
+from flowtally.wire.sums import encode_sums
+
+READ_METHODS = ["GET", "HEAD"]
+_JSON = "application/json"
+
+
+def add_read_routes(app: FastAPI, services: Services) -> None:
+    """The read routes, and the alias of agents in the field."""
+    reads = Reads(services)
+    for path, endpoint in (
+        ("/v1/flows", reads.flows),
+        ("/flows", reads.flows),
+        ("/v1/hours", reads.hours),
+        ("/v1/ledger", reads.ledger),
+    ):
+        app.add_api_route(
+            path, endpoint, methods=READ_METHODS, include_in_schema=False, response_model=None
+        )
+
+
+class Reads:
+    """The endpoints, and the answers they keep."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._cache = AnswerCache(limits.READ_CACHE_BYTES_MAX)
+
+    async def flows(self, request: Request) -> Response:
+        """The sums of one hour."""
+        exchange: Exchange = request.scope["flowtally"]
+        found = parameters_of(request.scope["query_string"], ("hour", "format"))
+        hour = hour_of(found)
+        form = sums_format(exchange.header(b"accept"), found.get("format"))
+        coding = answer_coding(exchange.header(b"accept-encoding"))
+        async with self._deadline():
+            revision = await self._services.source.revision(hour)
+            tag = _etag(hour, revision, form, coding)
+            if _matches(exchange.header(b"if-none-match"), tag):
+                headers = {"ETag": tag, **self._headers(revision)}
+                return Response(status_code=NOT_MODIFIED, headers=headers)
+            answer = await self._cache.get(
+                (hour, form, coding), revision, lambda: self._answer(hour, form, coding)
+            )
+        headers = {
+            "ETag": _etag(hour, answer.revision, form, coding),
+            "Flowtally-Records": str(answer.flows),
+            **self._headers(answer.revision),
+        }
+        if answer.coding is not None:
+            headers["Content-Encoding"] = answer.coding
+        # As a header, not as `media_type`: Starlette would add a charset to every text.
+        return Response(answer.body, headers={"Content-Type": form.media_type, **headers})
+
+    async def hours(self, request: Request) -> Response:
+        """The hours held."""
+        parameters_of(request.scope["query_string"], ())
+        async with self._deadline():
+            hours = await self._services.source.hours()
+        return Response(encode_hours(hours), media_type=_JSON)
+
+    async def ledger(self, request: Request) -> Response:
+        """The account."""
+        parameters_of(request.scope["query_string"], ())
+        async with self._deadline():
+            ledger = await self._services.source.ledger()
+        return Response(encode_ledger(ledger), media_type=_JSON)
+
+    async def _answer(self, hour: int, form: SumsFormat, coding: str | None) -> Answer:
+        sums = await self._services.source.sums(hour)
+
+        def encode() -> tuple[bytes, str | None]:
+            return encode_content(encode_sums(sums.table, form), coding)
+
+        if sums.table.num_rows <= limits.ENCODE_INLINE_FLOWS_MAX:
+            body, used = encode()
+        else:
+            # Arrow's kernels and the compressor leave Python free meanwhile.
+            body, used = await asyncio.to_thread(encode)
+        return Answer(sums.revision, sums.table.num_rows, body, used)
+
+    def _headers(self, revision: Revision) -> dict[str, str]:
+        headers = {
+            "Flowtally-Revision": str(revision.number),
+            "Vary": "Accept, Accept-Encoding",
+            "Cache-Control": "no-cache",
+        }
+        changed = timestamp(revision.changed_ms)
+        if changed is not None and revision.changed_ms is not None:
+            headers["Flowtally-Last-Change"] = changed
+            age_ms = self._services.clock.now_ms() - revision.changed_ms
+            if age_ms < limits.PARTIAL_INTERVAL_MS:
+                headers["Flowtally-Partial"] = "true"
+        return headers
+
+    @asynccontextmanager
+    async def _deadline(self) -> AsyncIterator[None]:
+        """Turns the request's deadline into an error of ours."""
+        seconds = self._services.deadline_s
+        try:
+            async with asyncio.timeout(seconds):
+                yield
+        except TimeoutError:
+            raise DeadlinePassed(f"the read took longer than {seconds:g} s") from None
+
+
+def _etag(hour: int, revision: Revision, form: SumsFormat, coding: str | None) -> str:
+    """Strong: other bytes, other tag. With the moment of the change, because a store that began
+    anew counts its revisions from the start again."""
+    version = f"{revision.number}-{revision.changed_ms or 0:x}"
+    return f'"{hour}-{version}-{form.name_in_query}-{coding or "identity"}"'
+
+
+def _matches(if_none_match: str | None, tag: str) -> bool:
+    """RFC 9110, section 13.1.2: weak comparison with any of a list, or `*`."""
+    if if_none_match is None:
+        return False
+    given = (one.strip().removeprefix("W/") for one in if_none_match.split(","))
+    return any(one in ("*", tag) for one in given)

@@ -1,0 +1,30 @@
+"""What the API is given: the ports and the parts around them, by value, nothing global."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from flowtally.clock import Clock
+from flowtally.ingest.admission import Admission
+from flowtally.ingest.committer import Committer
+from flowtally.limits import BodyLimits
+from flowtally.observe.metrics import Metrics
+from flowtally.ports import FlowSink, FlowSource
+
+
+@dataclass(frozen=True)
+class Services:
+    """The parts that the API stands on; `compose.py` makes them."""
+
+    sink: FlowSink
+    source: FlowSource
+    committer: Committer
+    admission: Admission
+    clock: Clock
+    bounds: BodyLimits
+    deadline_s: float
+    metrics: Metrics
+    stopping: Callable[[], bool]
+    store_name: str
+    access_log: bool = True

@@ -1,0 +1,152 @@
+"""POST /v1/flows: a body becomes a batch, and the batch a receipt.
+
+A plain ASGI endpoint, mounted in front of FastAPI: for small posts that is four times as fast as a
+route. The bounds come first (size, deadline, bytes in flight), then decoding, then the committer;
+whatever goes wrong before the committer has the batch changes nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from flowtally import limits
+from flowtally.api.batch_id import batch_id_of, new_batch_id
+from flowtally.api.exchange import Exchange, Send
+from flowtally.api.problems import ACCEPTED, OK, is_refusal, problem_of, send_problem
+from flowtally.api.services import Services
+from flowtally.errors import (
+    BodyCutOff,
+    DeadlinePassed,
+    FlowtallyError,
+    KeyReused,
+    SlowBody,
+    TooLarge,
+)
+from flowtally.ingest.admission import Admitted
+from flowtally.limits import BodyLimits
+from flowtally.model import Batch, Receipt
+from flowtally.wire.answers import encode_receipt
+from flowtally.wire.coding import BodyDecoder, body_decoder
+from flowtally.wire.decode import DecodedBody, decode_body
+from flowtally.wire.media import BodyFormat, body_format
+
+logger = logging.getLogger(__name__)
+
+ROUTE = "/v1/flows"
+_DECODE_THREADS = 2
+_JSON = (b"content-type", b"application/json")
+_REPLAYED = (b"idempotency-replayed", b"true")
+
+
+class WriteEndpoint:
+    """The ASGI endpoint. `close` ends its threads."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._decoders = ThreadPoolExecutor(_DECODE_THREADS, thread_name_prefix="flowtally-decode")
+
+    def close(self) -> None:
+        """Ends the decoding threads; may be called twice."""
+        self._decoders.shutdown()
+
+    async def __call__(self, scope: Any, receive: Any, send: Send) -> None:
+        exchange: Exchange = scope["flowtally"]
+        exchange.route = ROUTE
+        try:
+            receipt = await self._take(exchange)
+        except Exception as error:
+            await self._refuse(error, exchange, send)
+            return
+        self._services.metrics.count_batch(receipt)
+        body = encode_receipt(receipt)
+        headers = [_JSON, (b"content-length", b"%d" % len(body))]
+        if receipt.repeated:
+            headers.append(_REPLAYED)
+        status = OK if self._services.sink.visible_on_return else ACCEPTED
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    async def _take(self, exchange: Exchange) -> Receipt:
+        services = self._services
+        exchange.batch_id = key = batch_id_of(exchange.headers.get(b"idempotency-key"))
+        form = body_format(exchange.header(b"content-type"))
+        coding = exchange.header(b"content-encoding")
+        decoder = body_decoder(coding, services.bounds.decoded_bytes_max)
+        with services.admission.admit() as admitted:
+            try:
+                async with asyncio.timeout(services.deadline_s):
+                    body = await self._read(exchange, admitted)
+                    decoded = await self._decode(body, coding is not None, decoder, form)
+                    del body
+                    batch = Batch(
+                        key or new_batch_id(services.clock),
+                        key is not None,
+                        decoded.fingerprint,
+                        decoded.tally,
+                        decoded.records,
+                    )
+                    exchange.batch_id = batch.batch_id
+                    exchange.records = batch.records
+                    return await services.committer.submit(batch)
+            except TimeoutError:
+                seconds = f"{services.deadline_s:g} s"
+                if not exchange.body_ended:
+                    raise SlowBody(f"the body did not come within {seconds}") from None
+                raise DeadlinePassed(f"the batch was not stored within {seconds}") from None
+
+    async def _read(self, exchange: Exchange, admitted: Admitted) -> list[bytes]:
+        """The body as it came, in its pieces."""
+        bytes_max = self._services.bounds.body_bytes_max
+        if (exchange.content_length or 0) > bytes_max:
+            raise TooLarge(
+                f"the body has {exchange.content_length} bytes; no more than {bytes_max} are read"
+            )
+        pieces: list[bytes] = []
+        while not exchange.body_ended:
+            message = await exchange.receive()
+            if exchange.disconnected:
+                raise BodyCutOff("the body is cut off: less came than was announced")
+            piece = message.get("body", b"")
+            if exchange.bytes_in > bytes_max:
+                raise TooLarge(f"the body has more than {bytes_max} bytes")
+            admitted.take(len(piece))
+            pieces.append(piece)
+        return pieces
+
+    async def _decode(
+        self, body: list[bytes], coded: bool, decoder: BodyDecoder, form: BodyFormat
+    ) -> DecodedBody:
+        bytes_max = (
+            limits.DECODE_CODED_INLINE_BYTES_MAX if coded else limits.DECODE_INLINE_BYTES_MAX
+        )
+        bounds = self._services.bounds
+        if sum(map(len, body)) <= bytes_max:
+            return _decode_pieces(body, decoder, form, bounds)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(
+            self._decoders, _decode_pieces, body, decoder, form, bounds
+        )
+
+    async def _refuse(self, error: Exception, exchange: Exchange, send: Send) -> None:
+        problem = problem_of(error, exchange.request_id)
+        self._services.metrics.count_unanswered(error)
+        if isinstance(error, BodyCutOff):
+            logger.info("body cut off", extra={"bytes_in": exchange.bytes_in})
+        elif is_refusal(problem) and not isinstance(error, KeyReused):
+            # A reused key is counted where it is found out: in the sink.
+            self._services.sink.count_refused()
+        if not isinstance(error, FlowtallyError):
+            logger.error("write failed", exc_info=error, extra={"batch_id": exchange.batch_id})
+        await send_problem(problem, send)
+
+
+def _decode_pieces(
+    body: list[bytes], decoder: BodyDecoder, form: BodyFormat, bounds: BodyLimits
+) -> DecodedBody:
+    """Undoes the coding and reads the records; in a thread for all but small bodies."""
+    parts = [decoder.feed(piece) for piece in body]
+    parts.append(decoder.finish())
+    return decode_body(b"".join(parts), form, bounds)

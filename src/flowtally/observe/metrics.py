@@ -1,0 +1,141 @@
+"""The service's metrics, in a registry of their own: two services can live in one process.
+
+Names and labels are listed in `docs/reference/metrics.md`, held by a test. Labels are bounded:
+route templates and named outcomes, never what a client sent.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from flowtally import __version__
+from flowtally.errors import InvalidInput, Unavailable
+from flowtally.model import PartHealth, Receipt
+from flowtally.observe.health import STATES
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+_BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+_METHODS = frozenset(("GET", "HEAD", "POST"))
+
+
+class Metrics:
+    """Counts what happens. Called from the event loop only."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        self._records = Counter(
+            "flowtally_records", "Records accepted, repeats left out.", registry=registry
+        )
+        self._batches = Counter(
+            "flowtally_batches", "Batches posted, by outcome.", ["outcome"], registry=registry
+        )
+        self._requests = Histogram(
+            "http_request_duration_seconds",
+            "Requests, from their head to the end of the answer.",
+            ["method", "route", "status"],
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        # Finding a child by its labels costs as much as all else that is counted per request.
+        self._requests_by: dict[tuple[str, str, int], Histogram] = {}
+        self._commit = Histogram(
+            "flowtally_commit_duration_seconds",
+            "Commits of a group, with their sync.",
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self._queue = Histogram(
+            "flowtally_commit_queue_seconds",
+            "How long the oldest batch of a group waited for its commit to begin.",
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self._group = Histogram(
+            "flowtally_commit_group_batches",
+            "Batches committed together.",
+            buckets=_BATCHES,
+            registry=registry,
+        )
+        self._in_flight = Gauge(
+            "flowtally_in_flight_bytes", "Bytes of bodies not yet answered.", registry=registry
+        )
+        self._state = Gauge(
+            "flowtally_part_state",
+            "How a part of the service is: 0 ok, 1 warning, 2 error.",
+            ["part"],
+            registry=registry,
+        )
+        self._beat_age = Gauge(
+            "flowtally_part_beat_age_seconds",
+            "How long ago a part last proved that it is alive.",
+            ["part"],
+            registry=registry,
+        )
+        self._fact = Gauge(
+            "flowtally_part_fact",
+            "What a part of the service says of itself, as on /health.",
+            ["part", "fact"],
+            registry=registry,
+        )
+        build = Gauge(
+            "flowtally_build_info",
+            "What is running; always 1.",
+            ["version", "python"],
+            registry=registry,
+        )
+        build.labels(__version__, platform.python_version()).set(1)
+
+    def names(self) -> list[str]:
+        """Every metric's name, as it is documented."""
+        return sorted(
+            f"{metric.name}_total" if metric.type == "counter" else metric.name
+            for metric in self.registry.collect()
+        )
+
+    def observe_commit(self, batches: int, queue_s: float, commit_s: float) -> None:
+        """Notes one commit of the committer."""
+        self._group.observe(batches)
+        self._queue.observe(queue_s)
+        self._commit.observe(commit_s)
+
+    def observe_request(self, method: str, route: str, status: int, duration_s: float) -> None:
+        """Notes one answered request; a status of 0 is one that nobody was left to answer."""
+        key = (method if method in _METHODS else "other", route, status)
+        child = self._requests_by.get(key)
+        if child is None:
+            child = self._requests_by[key] = self._requests.labels(key[0], route, str(status))
+        child.observe(duration_s)
+
+    def count_batch(self, receipt: Receipt) -> None:
+        """Notes a batch that was acknowledged."""
+        if receipt.repeated:
+            self._batches.labels("repeated").inc()
+        else:
+            self._batches.labels("accepted").inc()
+            self._records.inc(receipt.records)
+
+    def count_unanswered(self, error: Exception) -> None:
+        """Notes a batch that was not acknowledged, and whose fault it was."""
+        outcome = "failed"
+        if isinstance(error, InvalidInput):
+            outcome = "refused"
+        elif isinstance(error, Unavailable):
+            outcome = "unavailable"
+        self._batches.labels(outcome).inc()
+
+    def note_parts(self, parts: Iterable[PartHealth], now_ms: int, in_flight_bytes: int) -> None:
+        """Notes how the parts are at this moment."""
+        self._in_flight.set(in_flight_bytes)
+        for part in parts:
+            self._state.labels(part.name).set(STATES.index(part.state))
+            self._beat_age.labels(part.name).set(max(now_ms - part.beat_ms, 0) / 1000)
+            for fact, value in part.facts.items():
+                if isinstance(value, int | float):
+                    self._fact.labels(part.name, fact).set(value)
+
+    def text(self) -> bytes:
+        """The Prometheus text format."""
+        return generate_latest(self.registry)

@@ -1,0 +1,145 @@
+"""Random kills: eight writers send, the process dies by kill -9 again and again, nothing is lost.
+
+    python -m tests.crash.campaign --kills 1000 [--seed N]
+
+prints what it did as a Markdown table for `docs/crash-testing.md`. The seed decides what is sent
+and when a kill is wanted; when it happens is up to the machine, so a seed repeats the attack, not
+the instant.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import random
+import sys
+import tempfile
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.crash.accounts import assert_exact, assert_sound
+from tests.crash.expected import Expected
+from tests.crash.service import READY_S_MAX, Service, running
+from tests.crash.writers import Counts, Writers
+
+READY_S_ALLOWED = 5.0
+"""What the product promises, on a machine on which a bare start takes a second or less."""
+_DURING_START_PROBABILITY = 0.2
+_ACKNOWLEDGED_MAX = 40
+_LINGER_S_MAX = 0.05
+_CHECK_EVERY = 100
+
+
+@dataclass
+class Outcome:
+    """What a campaign did; it found nothing wrong, or it would have raised."""
+
+    seed: int
+    kills: int = 0
+    kills_during_start: int = 0
+    first_start_s: float = 0.0
+    ready_s: list[float] = field(default_factory=list)
+    counts: Counts = field(default_factory=Counts)
+    records: int = 0
+    duration_s: float = 0.0
+
+    def ready_s_allowed(self) -> float:
+        """How long a start may take on this machine: the promise, scaled by a bare start here."""
+        return max(1.0, self.first_start_s) * READY_S_ALLOWED
+
+    def table(self) -> str:
+        """As rows of Markdown."""
+        ready_s = sorted(self.ready_s) or [0.0]
+        rows = {
+            "kills (of them while starting)": f"{self.kills} ({self.kills_during_start})",
+            "lost, extra": "0, 0",
+            "batches acknowledged": f"{self.counts.acknowledged} ({self.records} records)",
+            "repeats answered as such": str(self.counts.repeated),
+            "reused keys refused": str(self.counts.refused),
+            "requests cut off and sent again": str(self.counts.unanswered),
+            "ready again after, median / p99 / worst": (
+                f"{ready_s[len(ready_s) // 2]:.2f} s / {ready_s[int(len(ready_s) * 0.99)]:.2f} s"
+                f" / {ready_s[-1]:.2f} s"
+            ),
+            "first start on an empty folder": f"{self.first_start_s:.2f} s",
+            "seed": str(self.seed),
+            "duration": f"{self.duration_s:.0f} s",
+            "machine": f"{platform.machine()}, Python {platform.python_version()}",
+        }
+        lines = [f"| {name} | {value} |" for name, value in rows.items()]
+        return "\n".join(["| | |", "| --- | --- |", *lines])
+
+
+def attack(service: Service, seed: int, kills: int, duration_s_max: float | None = None) -> Outcome:
+    """Kills the process that often, or as often as the time allows, and accounts for every byte.
+
+    Raises `AssertionError` with every difference that it finds.
+    """
+    began_s = time.monotonic()
+    draw = random.Random(seed)
+    outcome = Outcome(seed)
+    outcome.first_start_s = service.start_ready()
+    expected = Expected()
+    writers = Writers(service.port, seed, expected)
+    writers.start()
+    try:
+        while outcome.kills < kills:
+            _kill_once(service, writers, draw, outcome)
+            if outcome.kills % _CHECK_EVERY == 0:
+                print(f"{outcome.kills} kills", file=sys.stderr, flush=True)
+            if duration_s_max is not None and time.monotonic() - began_s > duration_s_max:
+                break
+        writers.stop(READY_S_MAX)
+    except BaseException:
+        writers.abandon()
+        raise
+    assert_exact(service, expected)
+    assert service.stop() == 0, service.output()
+    assert_sound(service.data, expected)
+    outcome.counts = writers.counts
+    outcome.records = expected.records
+    outcome.duration_s = time.monotonic() - began_s
+    return outcome
+
+
+def _kill_once(service: Service, writers: Writers, draw: random.Random, outcome: Outcome) -> None:
+    if draw.random() < _DURING_START_PROBABILITY:
+        service.kill()
+        outcome.kills += 1
+        service.start()
+        # This wait is the random instant itself.
+        threading.Event().wait(draw.uniform(0, outcome.first_start_s))
+        outcome.kills_during_start += 1
+    else:
+        wanted = draw.randint(1, _ACKNOWLEDGED_MAX)
+        assert writers.wait_acknowledged(wanted, READY_S_MAX), "no acknowledgements come"
+        threading.Event().wait(draw.uniform(0, _LINGER_S_MAX))
+        assert service.is_alive(), f"it died by itself: {service.output()}"
+    service.kill()
+    outcome.kills += 1
+    took_s = service.start_ready()
+    outcome.ready_s.append(took_s)
+    assert took_s < outcome.ready_s_allowed(), f"ready only after {took_s:.1f} s"
+
+
+def main() -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="make crash", description=__doc__)
+    parser.add_argument("--kills", type=int, default=1000)
+    parser.add_argument("--seed", type=int, default=None)
+    parser.add_argument("--folder", type=Path, default=None, help="default: a temporary one")
+    options = parser.parse_args()
+    seed = options.seed if options.seed is not None else random.SystemRandom().randrange(2**32)
+    folder = options.folder or Path(tempfile.mkdtemp(prefix="flowtally-crash-"))
+    replay = f"make crash KILLS={options.kills} SEED={seed}"
+    print(f"{replay}   # in {folder}", file=sys.stderr, flush=True)
+    with running(Service(folder), replay) as service:
+        outcome = attack(service, seed, options.kills)
+    print(outcome.table())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,117 @@
+"""A sync fails once: nothing is acknowledged from then on, and the sync is never tried again.
+
+After a failed sync the kernel may drop what it could not write and report success the next time, so
+a second try proves nothing. `faults.c` makes the syncs fail, and counts them.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.crash.accounts import assert_exact, assert_sound
+from tests.crash.calls import get
+from tests.crash.expected import Expected
+from tests.crash.failing import assert_refuses, assert_resumes, writing
+from tests.crash.service import READY_S_MAX, Service, wait_for
+
+
+@dataclass
+class Faults:
+    """The switch of `faults.c`, and what it wrote down."""
+
+    arm: Path
+    log: Path
+
+    def fail_syncs_of(self, name: str) -> None:
+        """From now on syncs fail: of paths with this name in them, or of the one after "="."""
+        draft = self.arm.with_suffix(".draft")
+        draft.write_text(name)
+        draft.rename(self.arm)
+
+    def mend(self) -> None:
+        self.arm.unlink()
+
+    def syncs(self, name: str) -> list[str]:
+        """The outcome of each sync of files with this name in their path, in order."""
+        lines = self.log.read_text().splitlines()
+        return [line.split(" ")[0] for line in lines if name in line]
+
+
+@pytest.fixture
+def faults(service: Service, faults_library: Path) -> Faults:
+    found = Faults(service.folder / "armed", service.folder / "syncs.log")
+    service.environment = {
+        "LD_PRELOAD": str(faults_library),
+        "FAULTS_ARM": str(found.arm),
+        "FAULTS_LOG": str(found.log),
+    }
+    return found
+
+
+def test_a_failed_sync_of_the_journal(service: Service, faults: Faults, seed: int) -> None:
+    """Final until the next start, even though the disk is well again at once."""
+    service.start_ready()
+    expected = Expected()
+    with writing(service, seed, expected) as writers:
+        faults.fail_syncs_of("journal.sqlite")
+        assert_refuses(service, writers, expected, "journal")
+        faults.mend()
+        assert_refuses(service, writers, expected, "journal")
+        outcomes = faults.syncs("journal.sqlite")
+        assert outcomes.count("failed") == 1
+        assert outcomes[-1] == "failed", "a sync was tried again"
+        assert "journal failed" in service.output()
+        service.kill()
+        service.start_ready()
+        assert_resumes(service, writers, expected)
+    assert service.stop() == 0, service.output()
+    assert_sound(service.data, expected)
+
+
+def test_stops_in_order_after_a_failed_sync(service: Service, faults: Faults, seed: int) -> None:
+    """SIGTERM ends the process in time, and what was acknowledged is there at the next start."""
+    service.start_ready()
+    expected = Expected()
+    with writing(service, seed, expected) as writers:
+        faults.fail_syncs_of("journal.sqlite")
+        assert_refuses(service, writers, expected, "journal")
+        service.stop()
+        assert faults.syncs("journal.sqlite").count("failed") == 1, "a sync was tried again"
+        faults.mend()
+        service.start_ready()
+        assert_resumes(service, writers, expected)
+    assert service.stop() == 0, service.output()
+    assert_sound(service.data, expected)
+
+
+def test_a_failed_sync_of_the_sums(service: Service, faults: Faults, seed: int) -> None:
+    """The journal holds what the sums lack; acknowledgement stops, and goes on by itself."""
+    service.start_ready()
+    expected = Expected()
+    with writing(service, seed, expected) as writers:
+        faults.fail_syncs_of("sums.duckdb")
+        wait_for(lambda: "failed" in faults.syncs("sums.duckdb"), READY_S_MAX, "no sync has failed")
+        assert_refuses(service, writers, expected, "applier")
+        faults.mend()
+        assert_resumes(service, writers, expected)
+    assert service.stop() == 0, service.output()
+    assert_sound(service.data, expected)
+
+
+def test_the_folder_cannot_be_synced(service: Service, faults: Faults, seed: int) -> None:
+    """A file whose name is not durable is not durable: the journal keeps what it holds."""
+    service.start_ready()
+    expected = Expected()
+    with writing(service, seed, expected) as writers:
+        faults.fail_syncs_of(f"={service.data}")
+        assert_refuses(service, writers, expected, "applier")
+        service.kill()
+        os.unlink(faults.arm)
+        service.start_ready()
+        assert_resumes(service, writers, expected)
+    assert get(service.port, "/readyz").status == 200
+    assert_exact(service, expected)

@@ -1,0 +1,89 @@
+"""The disk is full, or takes no larger files: no acknowledgement, no crash, and it mends itself."""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+from pathlib import Path
+
+from tests.crash.accounts import assert_sound
+from tests.crash.failing import suffers
+from tests.crash.service import Service
+
+_MIB = 1024 * 1024
+
+
+def test_a_full_disk(service_on_small_disk: Service, seed: int) -> None:
+    """Not a byte is left: commits that are begun fail, and are rolled back."""
+    service = service_on_small_disk
+    ballast = service.data.parent / "ballast"
+    expected = suffers(
+        service, seed, lambda: _fill(ballast, leave_bytes=0), ballast.unlink, part="journal"
+    )
+    assert service.stop() == 0, service.output()
+    assert_sound(service.data, expected)
+
+
+def test_a_nearly_full_disk(service_on_small_disk: Service, seed: int) -> None:
+    """Some MiB are left: enough for the commits under way, too few to begin another."""
+    service = service_on_small_disk
+    ballast = service.data.parent / "ballast"
+    expected = suffers(
+        service, seed, lambda: _fill(ballast, leave_bytes=24 * _MIB), ballast.unlink, part="disk"
+    )
+    assert service.stop() == 0, service.output()
+    assert_sound(service.data, expected)
+
+
+def test_killed_while_the_disk_is_full(service_on_small_disk: Service, seed: int) -> None:
+    """A start on a full disk serves or ends with the reason, and nothing is lost afterwards."""
+    service = service_on_small_disk
+    ballast = service.data.parent / "ballast"
+    expected = suffers(
+        service, seed, lambda: _fill(ballast, leave_bytes=0), ballast.unlink, part="journal"
+    )
+    _fill(ballast, leave_bytes=0)
+    service.kill()
+    service.start()
+    service.wait_refusing()
+    service.kill()
+    ballast.unlink()
+    service.start_ready()
+    service.stop()
+    assert_sound(service.data, expected)
+
+
+def test_a_limit_on_the_size_of_files(service: Service, seed: int) -> None:
+    """What a quota does: the file system has room, the file may not grow."""
+    expected = suffers(
+        service,
+        seed,
+        lambda: service.limit(resource.RLIMIT_FSIZE, _largest_bytes(service.data) // 2),
+        lambda: service.unlimit(resource.RLIMIT_FSIZE),
+        part="journal",
+    )
+    assert service.stop() == 0, service.output()
+    assert_sound(service.data, expected)
+
+
+def _fill(ballast: Path, leave_bytes: int) -> None:
+    """Takes all the room that is left, but for so many bytes."""
+    chunk = bytes(64 * 1024)
+    with ballast.open("wb") as file:
+        while True:
+            status = os.statvfs(ballast.parent)
+            free_bytes = status.f_bavail * status.f_frsize
+            if free_bytes <= leave_bytes:
+                return
+            try:
+                file.write(chunk[: free_bytes - leave_bytes])
+                file.flush()
+            except OSError as error:
+                if error.errno == errno.ENOSPC:
+                    return
+                raise
+
+
+def _largest_bytes(data: Path) -> int:
+    return max(path.stat().st_size for path in data.iterdir())

@@ -1,0 +1,354 @@
+"""What only a real socket shows: granian before the application, and clients that misbehave."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+
+from flowtally import limits
+from flowtally.api.server import serve
+from flowtally.errors import SettingsError
+from flowtally.limits import BodyLimits
+from tests.http.service import Service, encoded, record
+
+BODY = encoded([record()])
+ANSWER_S_MAX = 60.0
+"""How long a test waits for what must come; a slow machine is not a fault."""
+
+
+class Peer:
+    """One connection, used from a thread: sends bytes as they are and reads what comes."""
+
+    def __init__(self, port: int) -> None:
+        self._socket = socket.create_connection(("127.0.0.1", port), timeout=ANSWER_S_MAX)
+        self._received = b""
+
+    async def send(self, data: bytes) -> None:
+        """Raises `OSError` where the connection was closed on us."""
+        await asyncio.to_thread(self._socket.sendall, data)
+
+    async def end(self) -> None:
+        """Says that nothing more comes."""
+        await asyncio.to_thread(self._socket.shutdown, socket.SHUT_WR)
+
+    async def answer(self) -> tuple[int, dict[str, str], bytes]:
+        """The next answer: its status, headers and body."""
+        head = await self._until(b"\r\n\r\n")
+        status, *lines = head.decode("latin-1").split("\r\n")
+        headers = {
+            name.lower(): value for name, value in (line.split(": ", 1) for line in lines if line)
+        }
+        length = int(headers.get("content-length", "0"))
+        while len(self._received) < length:
+            self._received += await self._read()
+        body, self._received = self._received[:length], self._received[length:]
+        return int(status.split()[1]), headers, body
+
+    async def is_closed(self) -> bool:
+        """Waits until the server closes."""
+        try:
+            return await self._read() == b""
+        except ConnectionError:
+            return True
+
+    def close(self) -> None:
+        self._socket.close()
+
+    async def _until(self, mark: bytes) -> bytes:
+        while mark not in self._received:
+            data = await self._read()
+            assert data, f"the server closed after {self._received!r}"
+            self._received += data
+        head, self._received = self._received.split(mark, 1)
+        return head
+
+    async def _read(self) -> bytes:
+        return await asyncio.to_thread(self._socket.recv, 65536)
+
+
+class Listening:
+    """A service that serves on a port."""
+
+    def __init__(self, service: Service, port: int, stop: asyncio.Event) -> None:
+        self.service = service
+        self.port = port
+        self.stop = stop
+
+    def peer(self) -> Peer:
+        return Peer(self.port)
+
+
+@asynccontextmanager
+async def listening(service: Service) -> AsyncIterator[Listening]:
+    """Serves while the block runs, and waits for the end of serving."""
+    stop = asyncio.Event()
+    bound: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    serving = asyncio.create_task(
+        serve(
+            service.app,
+            "127.0.0.1",
+            0,
+            stop=stop,
+            on_listening=lambda host, port: bound.set_result(port),
+        )
+    )
+    try:
+        yield Listening(service, await bound, stop)
+    finally:
+        stop.set()
+        await serving
+
+
+def head(method: str = "POST", target: str = "/v1/flows", *lines: str) -> bytes:
+    return "\r\n".join([f"{method} {target} HTTP/1.1", "Host: x", *lines, "", ""]).encode()
+
+
+def post(body: bytes) -> bytes:
+    return head("POST", "/v1/flows", f"Content-Length: {len(body)}") + body
+
+
+async def eventually(holds: Callable[[], bool]) -> None:
+    """Waits for a condition."""
+    until = time.monotonic() + ANSWER_S_MAX
+    while not holds():
+        assert time.monotonic() < until, "it did not become true"
+        await asyncio.sleep(0.005)
+
+
+def test_post_and_read_on_one_connection(service: Service) -> None:
+    async def story() -> None:
+        async with listening(service) as server:
+            peer = server.peer()
+            # Pipelined, and chunked: the end of one body is the beginning of the next request.
+            chunked = b"%x\r\n%b\r\n0\r\n\r\n" % (len(BODY), BODY)
+            await peer.send(
+                post(BODY)
+                + head("POST", "/flows", "Transfer-Encoding: chunked")
+                + chunked
+                + post(b"{}")
+                + head("GET", "/v1/flows?hour=1")
+            )
+            assert [(await peer.answer())[0] for _ in range(3)] == [200, 200, 400]
+            status, headers, body = await peer.answer()
+            assert (status, headers["flowtally-records"]) == (200, "1")
+            assert b'"bytes_tx":200' in body
+            peer.close()
+
+    service.run(story())
+
+
+def test_a_refused_sender_gets_to_see_the_answer(service: Service) -> None:
+    async def story() -> None:
+        async with listening(service) as server:
+            body = b" " * (20 << 20)
+            for announced in (f"Content-Length: {len(body)}", "Transfer-Encoding: chunked"):
+                peer = server.peer()
+                chunked = "chunked" in announced
+                await peer.send(head("POST", "/v1/flows", announced))
+                await peer.send(b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body) if chunked else body)
+                status, headers, answer = await peer.answer()
+                assert (status, headers["connection"]) == (413, "close")
+                assert b"/docs/problems#too-large" in answer
+                assert await peer.is_closed()
+                peer.close()
+
+    service.run(story())
+
+
+def test_who_waits_for_a_100_is_refused_at_once(service: Service) -> None:
+    async def story() -> None:
+        async with listening(service) as server:
+            peer = server.peer()
+            expect = ("Content-Length: 20000000", "Expect: 100-continue")
+            await peer.send(head("POST", "/v1/flows", *expect))
+            assert (await peer.answer())[0] == 413
+            assert await peer.is_closed()
+            peer.close()
+            peer = server.peer()
+            length = f"Content-Length: {len(BODY)}"
+            await peer.send(head("POST", "/v1/flows", length, "Expect: 100-continue"))
+            assert (await peer.answer())[0] == 100
+            await peer.send(BODY)
+            assert (await peer.answer())[0] == 200
+            peer.close()
+
+    service.run(story())
+
+
+def test_a_slow_body_is_answered_408(make_service: Callable[..., Service]) -> None:
+    service = make_service(deadline_s=0.3)
+
+    async def story() -> None:
+        async with listening(service) as server:
+            peer = server.peer()
+            await peer.send(head("POST", "/v1/flows", "Content-Length: 1000") + b"[")
+            status, headers, _ = await peer.answer()
+            assert (status, headers["connection"]) == (408, "close")
+            peer.close()
+
+    service.run(story())
+    assert service.services.admission.in_flight_bytes == 0
+
+
+def test_a_chunked_body_without_end(
+    make_service: Callable[..., Service], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "DISCARD_S", 0.3)
+    service = make_service(bounds=BodyLimits(body_bytes_max=100_000))
+
+    async def story() -> None:
+        async with listening(service) as server:
+            peer = server.peer()
+            await peer.send(head("POST", "/v1/flows", "Transfer-Encoding: chunked"))
+            chunk = b"8000\r\n" + b" " * 0x8000 + b"\r\n"
+            for _ in range(20):
+                await peer.send(chunk)
+            assert (await peer.answer())[0] == 413
+            with pytest.raises(OSError):
+                for _ in range(2 * limits.DISCARD_BYTES_MAX // len(chunk)):
+                    await peer.send(chunk)
+            peer.close()
+
+    service.run(story())
+
+
+@pytest.mark.parametrize(
+    ("lines", "body", "status"),
+    [
+        pytest.param(["Content-Length: 1000"], BODY, 400, id="less-than-announced"),
+        pytest.param(["Content-Length: -1"], BODY, 400, id="negative"),
+        pytest.param(["Content-Length: 1", "Content-Length: 2"], BODY, 400, id="two"),
+        pytest.param(["Content-Length: " + "9" * 100], BODY, 400, id="endless"),
+        pytest.param([f"Content-Length: {len(BODY) - 1}"], BODY, 400, id="more-than-announced"),
+        pytest.param(["Transfer-Encoding: chunked"], b"zz\r\n", 400, id="no-chunk"),
+        pytest.param(["Transfer-Encoding: chunked"], b"5\r\n[", 400, id="chunk-cut-off"),
+        pytest.param(["Transfer-Encoding: nonsense"], BODY, 400, id="unknown-transfer-coding"),
+        pytest.param([], b"", 400, id="no-body"),
+    ],
+)
+def test_a_lying_length(service: Service, lines: list[str], body: bytes, status: int) -> None:
+    async def story() -> None:
+        async with listening(service) as server:
+            peer = server.peer()
+            await peer.send(head("POST", "/v1/flows", *lines) + body)
+            await peer.end()
+            assert (await peer.answer())[0] == status
+            peer.close()
+
+    service.run(story())
+    assert service.sums(1) == []
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "statuses"),
+    [
+        pytest.param(b"GET /" + b"a" * 100_000 + b" HTTP/1.1\r\n\r\n", (414,), id="long-url"),
+        pytest.param(head("GET", "/livez", "X: " + "a" * 600_000), (431,), id="long-header"),
+        pytest.param(b"\x16\x03\x01\x02\x00\x01\r\n\r\n", (400,), id="tls"),
+        pytest.param(b"GET / HTTP/9.9\r\n\r\n", (400, 505), id="version"),
+        pytest.param(b"GET /livez HTTP/1.1\r\nA b: c\r\n\r\n", (400,), id="bad-header"),
+    ],
+)
+def test_a_malformed_request(
+    service: Service, request_bytes: bytes, statuses: tuple[int, ...]
+) -> None:
+    async def story() -> None:
+        async with listening(service) as server:
+            peer = server.peer()
+            await peer.send(request_bytes)
+            assert (await peer.answer())[0] in statuses
+            assert await peer.is_closed()
+            peer.close()
+
+    service.run(story())
+
+
+def test_http_2_is_not_spoken(service: Service) -> None:
+    async def story() -> None:
+        async with listening(service) as server:
+            peer = server.peer()
+            await peer.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00")
+            assert await peer.is_closed()
+            peer.close()
+
+    service.run(story())
+
+
+def test_a_sender_that_goes_away_counts_nothing(service: Service) -> None:
+    async def story() -> None:
+        async with listening(service) as server:
+            peer = server.peer()
+            await peer.send(head("POST", "/v1/flows", "Content-Length: 1000") + BODY)
+            await eventually(lambda: service.services.admission.in_flight_bytes == len(BODY))
+            peer.close()
+            await eventually(lambda: service.services.admission.in_flight_bytes == 0)
+
+    service.run(story())
+    assert service.counted() == (0, 0, 0)
+
+
+def test_what_is_in_flight_is_answered_before_the_end(service: Service) -> None:
+    async def story() -> None:
+        async with listening(service) as server:
+            idle = server.peer()
+            await idle.send(head("GET", "/livez"))
+            assert (await idle.answer())[0] == 200
+            peer = server.peer()
+            await peer.send(post(BODY)[:-10])
+            await eventually(lambda: service.services.admission.in_flight_bytes > 0)
+            server.stop.set()
+            assert await idle.is_closed()
+            with pytest.raises(OSError):
+                await eventually(lambda: bool(Peer(server.port).close()))  # type: ignore[func-returns-value]
+            await peer.send(BODY[-10:])
+            status, headers, _ = await peer.answer()
+            assert (status, headers["connection"]) == (200, "close")
+            peer.close()
+            idle.close()
+
+    service.run(story())
+    assert len(service.sums(1)) == 1
+
+
+def test_a_stop_does_not_wait_for_ever(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "DRAIN_S", 0.2)
+
+    async def story() -> None:
+        async with listening(service) as server:
+            peer = server.peer()
+            await peer.send(post(BODY)[:-10])
+            await eventually(lambda: service.services.admission.in_flight_bytes > 0)
+        peer.close()
+        await eventually(lambda: service.services.admission.in_flight_bytes == 0)
+
+    service.run(story())
+
+
+def test_a_port_that_is_taken_is_named(service: Service) -> None:
+    async def story() -> None:
+        async with listening(service) as server:
+            with pytest.raises(
+                SettingsError, match=rf"127\.0\.0\.1:{server.port}: Address already"
+            ):
+                await serve(
+                    service.app,
+                    "127.0.0.1",
+                    server.port,
+                    stop=asyncio.Event(),
+                    on_listening=lambda host, port: None,
+                )
+        with pytest.raises(SettingsError, match="cannot listen on no-such-host"):
+            await serve(
+                service.app,
+                "no-such-host.invalid",
+                0,
+                stop=asyncio.Event(),
+                on_listening=lambda host, port: None,
+            )
+
+    service.run(story())
