@@ -23,7 +23,18 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "compose": (*MODEL, "ports", "wire", "ingest", "stores", "observe", "api", "config"),
     "client": (*MODEL, "wire", "client"),
     "importers": (*MODEL, "wire", "importers"),
-    "cli": ("", *MODEL, "config", "compose", "observe", "api", "client", "importers", "cli"),
+    "cli": (
+        "",
+        *MODEL,
+        "wire",
+        "config",
+        "compose",
+        "observe",
+        "api",
+        "client",
+        "importers",
+        "cli",
+    ),
 }
 """What each room may import, by its first name; "" is the package itself."""
 NO_IO = {"os", "socket", "pathlib", "sqlite3", "duckdb", "threading", "asyncio", "subprocess"}
