@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
@@ -24,8 +25,8 @@ ANSWER_S_MAX = 60.0
 class Peer:
     """One connection, used from a thread: sends bytes as they are and reads what comes."""
 
-    def __init__(self, port: int) -> None:
-        self._socket = socket.create_connection(("127.0.0.1", port), timeout=ANSWER_S_MAX)
+    def __init__(self, port: int, timeout_s: float = ANSWER_S_MAX) -> None:
+        self._socket = socket.create_connection(("127.0.0.1", port), timeout=timeout_s)
         self._received = b""
 
     async def send(self, data: bytes) -> None:
@@ -78,9 +79,12 @@ class Listening:
         self.service = service
         self.port = port
         self.stop = stop
+        self.peers: list[Peer] = []
 
     def peer(self) -> Peer:
-        return Peer(self.port)
+        peer = Peer(self.port)
+        self.peers.append(peer)
+        return peer
 
 
 @asynccontextmanager
@@ -97,11 +101,14 @@ async def listening(service: Service) -> AsyncIterator[Listening]:
             on_listening=lambda host, port: bound.set_result(port),
         )
     )
+    server = Listening(service, await bound, stop)
     try:
-        yield Listening(service, await bound, stop)
+        yield server
     finally:
         stop.set()
         await serving
+        for peer in server.peers:
+            peer.close()
 
 
 def head(method: str = "POST", target: str = "/v1/flows", *lines: str) -> bytes:
@@ -236,7 +243,8 @@ def test_a_lying_length(service: Service, lines: list[str], body: bytes, status:
         async with listening(service) as server:
             peer = server.peer()
             await peer.send(head("POST", "/v1/flows", *lines) + body)
-            await peer.end()
+            if body:
+                await peer.end()
             assert (await peer.answer())[0] == status
             peer.close()
 
@@ -325,6 +333,37 @@ def test_a_stop_does_not_wait_for_ever(service: Service, monkeypatch: pytest.Mon
             await eventually(lambda: service.services.admission.in_flight_bytes > 0)
         peer.close()
         await eventually(lambda: service.services.admission.in_flight_bytes == 0)
+
+    service.run(story())
+
+
+def test_a_body_that_is_not_read_is_not_fetched(service: Service) -> None:
+    """A body waits with its sender, not in the server's memory, until the application reads it."""
+
+    async def story() -> None:
+        reading = asyncio.Event()
+        reached = asyncio.Event()
+        dispatch = service.app
+
+        async def reads_late(scope: Any, receive: Any, send: Any) -> None:
+            reached.set()
+            await reading.wait()
+            await dispatch(scope, receive, send)
+
+        service.app = reads_late  # type: ignore[assignment]
+        async with listening(service) as server:
+            peer = Peer(server.port, timeout_s=0.5)
+            server.peers.append(peer)
+            await peer.send(head("POST", "/v1/flows", f"Content-Length: {64 << 20}"))
+            await reached.wait()
+            sent_mib = 0
+            with pytest.raises(TimeoutError):
+                while True:
+                    await peer.send(b" " * (1 << 20))
+                    sent_mib += 1
+            assert sent_mib < 32, "more than the kernel's own buffers"
+            reading.set()
+        service.app = dispatch
 
     service.run(story())
 

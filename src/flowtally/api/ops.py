@@ -20,6 +20,7 @@ from flowtally.wire.answers import timestamp
 _JSON = "application/json"
 _BEAT_MS_MAX = 10_000
 _HTML = "text/html; charset=utf-8"
+_PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 _HEAD = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Flowtally</title>
 <style>body{font:16px/1.6 sans-serif;margin:3em auto;max-width:40em}</style>
 """
@@ -35,75 +36,89 @@ _PAGE = f"""{_HEAD}<h1>Flowtally</h1><p>Sums the bytes of network flows, exactly
 
 def add_ops_routes(app: FastAPI, services: Services) -> None:
     """The operations routes, without a version."""
+    operations = Operations(services)
+    for path, endpoint in (
+        ("/livez", operations.livez),
+        ("/readyz", operations.readyz),
+        ("/health", operations.health),
+        ("/metrics", operations.metrics),
+        ("/version", operations.version),
+        ("/openapi.json", operations.openapi),
+        ("/docs", operations.page),
+        ("/docs/problems", operations.problems),
+        ("/", operations.page),
+    ):
+        app.add_api_route(
+            path, endpoint, methods=READ_METHODS, include_in_schema=False, response_model=None
+        )
 
-    def parts() -> list[PartHealth]:
-        now_ms = services.clock.now_ms()
-        found = with_stale_beats(services.sink.health(), now_ms, _BEAT_MS_MAX)
-        return [*found, _committer_part(services, now_ms)]
 
-    async def livez() -> Response:
+class Operations:
+    """The endpoints. None of them waits for anything."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    async def livez(self) -> Response:
+        """That the event loop turns."""
         return _json({"status": "alive"})
 
-    async def readyz() -> Response:
+    async def readyz(self) -> Response:
+        """Whether a batch would be taken now."""
+        services = self._services
         reason = "the service is stopping" if services.stopping() else services.sink.refusing()
         if reason is None:
             return _json({"status": "ready"})
         return _json({"status": "not ready", "reason": reason}, UNHEALTHY)
 
-    async def health() -> Response:
-        found = parts()
+    async def health(self) -> Response:
+        """How each part is; the worst decides."""
+        now_ms = self._services.clock.now_ms()
+        found = self._parts(now_ms)
         state = worst(found)
-        now_ms = services.clock.now_ms()
         body = {"status": state, "parts": [_part(part, now_ms) for part in found]}
         return _json(body, UNHEALTHY if state == "error" else OK)
 
-    async def metrics() -> Response:
+    async def metrics(self) -> Response:
+        """For Prometheus."""
+        services = self._services
         now_ms = services.clock.now_ms()
-        services.metrics.note_parts(parts(), now_ms, services.admission.in_flight_bytes)
-        return Response(
-            services.metrics.text(),
-            media_type="text/plain; version=0.0.4; charset=utf-8",
-        )
+        in_flight_bytes = services.admission.in_flight_bytes
+        services.metrics.note_parts(self._parts(now_ms), now_ms, in_flight_bytes)
+        return Response(services.metrics.text(), media_type=_PROMETHEUS)
 
-    async def version() -> Response:
+    async def version(self) -> Response:
+        """What is running."""
         return _json(
             {
                 "name": "flowtally",
                 "version": __version__,
                 "api": "v1",
-                "store": services.store_name,
+                "store": self._services.store_name,
                 "decoder": "python",
                 "python": platform.python_version(),
             }
         )
 
-    async def openapi() -> Response:
+    async def openapi(self) -> Response:
+        """The contract."""
         return _json(openapi_document())
 
-    async def page() -> Response:
+    async def page(self) -> Response:
+        """Where everything is."""
         return Response(_PAGE, media_type=_HTML)
 
-    async def problems() -> Response:
+    async def problems(self) -> Response:
+        """What the `type` of a problem refers to."""
         rows = "".join(
             f'<dt id="{slug}">{slug}</dt><dd>{status}: {title}</dd>'
             for slug, status, title in kinds()
         )
         return Response(f"{_HEAD}<h1>Problems</h1><dl>{rows}</dl></html>", media_type=_HTML)
 
-    for path, endpoint in (
-        ("/livez", livez),
-        ("/readyz", readyz),
-        ("/health", health),
-        ("/metrics", metrics),
-        ("/version", version),
-        ("/openapi.json", openapi),
-        ("/docs", page),
-        ("/docs/problems", problems),
-        ("/", page),
-    ):
-        app.add_api_route(
-            path, endpoint, methods=READ_METHODS, include_in_schema=False, response_model=None
-        )
+    def _parts(self, now_ms: int) -> list[PartHealth]:
+        found = with_stale_beats(self._services.sink.health(), now_ms, _BEAT_MS_MAX)
+        return [*found, _committer_part(self._services, now_ms)]
 
 
 def _committer_part(services: Services, now_ms: int) -> PartHealth:

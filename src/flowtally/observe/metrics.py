@@ -7,7 +7,7 @@ route templates and named outcomes, never what a client sent.
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -32,61 +32,53 @@ class Metrics:
         self._batches = Counter(
             "flowtally_batches", "Batches posted, by outcome.", ["outcome"], registry=registry
         )
-        self._requests = Histogram(
+        self._requests = self._histogram(
             "http_request_duration_seconds",
             "Requests, from their head to the end of the answer.",
-            ["method", "route", "status"],
-            buckets=_SECONDS,
-            registry=registry,
+            labels=("method", "route", "status"),
         )
         # Finding a child by its labels costs as much as all else that is counted per request.
         self._requests_by: dict[tuple[str, str, int], Histogram] = {}
-        self._commit = Histogram(
-            "flowtally_commit_duration_seconds",
-            "Commits of a group, with their sync.",
-            buckets=_SECONDS,
-            registry=registry,
+        self._commit = self._histogram(
+            "flowtally_commit_duration_seconds", "Commits of a group, with their sync."
         )
-        self._queue = Histogram(
+        self._queue = self._histogram(
             "flowtally_commit_queue_seconds",
             "How long the oldest batch of a group waited for its commit to begin.",
-            buckets=_SECONDS,
-            registry=registry,
         )
-        self._group = Histogram(
-            "flowtally_commit_group_batches",
-            "Batches committed together.",
-            buckets=_BATCHES,
-            registry=registry,
+        self._group = self._histogram(
+            "flowtally_commit_group_batches", "Batches committed together.", _BATCHES
         )
-        self._in_flight = Gauge(
-            "flowtally_in_flight_bytes", "Bytes of bodies not yet answered.", registry=registry
+        self._in_flight = self._gauge(
+            "flowtally_in_flight_bytes", "Bytes of bodies not yet answered."
         )
-        self._state = Gauge(
-            "flowtally_part_state",
-            "How a part of the service is: 0 ok, 1 warning, 2 error.",
-            ["part"],
-            registry=registry,
+        self._state = self._gauge(
+            "flowtally_part_state", "How a part is: 0 ok, 1 warning, 2 error.", "part"
         )
-        self._beat_age = Gauge(
+        self._beat_age = self._gauge(
             "flowtally_part_beat_age_seconds",
             "How long ago a part last proved that it is alive.",
-            ["part"],
-            registry=registry,
+            "part",
         )
-        self._fact = Gauge(
-            "flowtally_part_fact",
-            "What a part of the service says of itself, as on /health.",
-            ["part", "fact"],
-            registry=registry,
+        self._fact = self._gauge(
+            "flowtally_part_fact", "What a part says of itself, as on /health.", "part", "fact"
         )
-        build = Gauge(
-            "flowtally_build_info",
-            "What is running; always 1.",
-            ["version", "python"],
-            registry=registry,
+        build = self._gauge(
+            "flowtally_build_info", "What is running; always 1.", "version", "python"
         )
         build.labels(__version__, platform.python_version()).set(1)
+
+    def _histogram(
+        self,
+        name: str,
+        text: str,
+        buckets: Sequence[float] = _SECONDS,
+        labels: Sequence[str] = (),
+    ) -> Histogram:
+        return Histogram(name, text, labels, buckets=buckets, registry=self.registry)
+
+    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        return Gauge(name, text, labels, registry=self.registry)
 
     def names(self) -> list[str]:
         """Every metric's name, as it is documented."""
