@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 from threading import Lock
 from types import ModuleType
@@ -21,7 +22,7 @@ from flowtally.clock import SystemClock
 from flowtally.config import Settings
 from flowtally.errors import FlowtallyError
 from flowtally.steps import STEPS
-from flowtally.stores.duckdb import applier, compaction
+from flowtally.stores.duckdb import applier, compaction, store
 from tests.crash.service import Launch
 
 _SMALL: tuple[tuple[ModuleType, str, float], ...] = (
@@ -66,10 +67,17 @@ def make_thresholds_small() -> None:
         setattr(module, name, value)
 
 
+def set_disk_free_bytes_min(count: int) -> None:
+    """No setting of the product, as nobody but a test would want to change it."""
+    defaults = store.DuckdbSettings
+    store.DuckdbSettings = partial(defaults, disk_free_bytes_min=count)  # type: ignore[assignment,misc]
+
+
 def launch(order: bytes) -> int:
     """As `flowtally serve` does it: a folder that cannot be used is one line and exit code 1."""
     wanted = msgspec.json.decode(order, type=Launch)
     make_thresholds_small()
+    set_disk_free_bytes_min(wanted.disk_free_bytes_min)
     settings = Settings(data=Path(wanted.data), port=wanted.port, access_log=False)
     clock = ShiftedClock(wanted.clock_ahead_ms)
     try:

@@ -104,6 +104,8 @@ class LossyProxy:
                     self.seen.reset += 1
                     client.sendall(answer[: len(answer) // 2])
                     client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NONE)
+                    # Wakes the thread that receives: while it does, nothing would be closed.
+                    client.shutdown(socket.SHUT_RD)
                     client.close()
                     break
                 self.seen.passed += 1

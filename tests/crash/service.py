@@ -20,6 +20,7 @@ from pathlib import Path
 
 import msgspec
 
+from flowtally.limits import DISK_FREE_BYTES_MIN
 from tests.crash.calls import NoAnswer, get
 from tests.crash.nursery import Forked, Nursery
 
@@ -51,6 +52,8 @@ class Launch:
     """... when it comes up for the so-manieth time."""
     clock_ahead_ms: int = 0
     """How far the service's clock is ahead of the machine's."""
+    disk_free_bytes_min: int = DISK_FREE_BYTES_MIN
+    """Below this the service does not even try to write."""
 
 
 class Service:

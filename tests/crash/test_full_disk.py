@@ -17,9 +17,10 @@ _MIB = 1024 * 1024
 def test_a_full_disk(service_on_small_disk: Service, seed: int) -> None:
     """Not a byte is left: commits that are begun fail, and are rolled back."""
     service = service_on_small_disk
+    service.set(disk_free_bytes_min=0)
     ballast = service.data.parent / "ballast"
     expected = suffers(
-        service, seed, lambda: _fill(ballast, leave_bytes=0), ballast.unlink, part="journal"
+        service, seed, lambda: _fill(ballast, leave_bytes=0), ballast.unlink, "journal"
     )
     assert service.stop() == 0, service.output()
     assert_sound(service.data, expected)
@@ -30,7 +31,7 @@ def test_a_nearly_full_disk(service_on_small_disk: Service, seed: int) -> None:
     service = service_on_small_disk
     ballast = service.data.parent / "ballast"
     expected = suffers(
-        service, seed, lambda: _fill(ballast, leave_bytes=24 * _MIB), ballast.unlink, part="disk"
+        service, seed, lambda: _fill(ballast, leave_bytes=24 * _MIB), ballast.unlink, "disk"
     )
     assert service.stop() == 0, service.output()
     assert_sound(service.data, expected)
@@ -40,9 +41,7 @@ def test_killed_while_the_disk_is_full(service_on_small_disk: Service, seed: int
     """A start on a full disk serves or ends with the reason, and nothing is lost afterwards."""
     service = service_on_small_disk
     ballast = service.data.parent / "ballast"
-    expected = suffers(
-        service, seed, lambda: _fill(ballast, leave_bytes=0), ballast.unlink, part="journal"
-    )
+    expected = suffers(service, seed, lambda: _fill(ballast, leave_bytes=0), ballast.unlink, "disk")
     _fill(ballast, leave_bytes=0)
     service.kill()
     service.start()
@@ -61,7 +60,7 @@ def test_a_limit_on_the_size_of_files(service: Service, seed: int) -> None:
         seed,
         lambda: service.limit(resource.RLIMIT_FSIZE, _largest_bytes(service.data) // 2),
         lambda: service.unlimit(resource.RLIMIT_FSIZE),
-        part="journal",
+        "journal",
     )
     assert service.stop() == 0, service.output()
     assert_sound(service.data, expected)

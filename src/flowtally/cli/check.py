@@ -18,7 +18,10 @@ def _check(
         typer.Option("--format", help="table, or toml: a settings file with these values"),
     ] = "table",
 ) -> None:
-    """Validate the settings and print each with its source. Exit code 2 where one is wrong."""
+    """Validate the settings and print each with its source.
+
+    Exit code 2 where one is wrong.
+    """
     rows = [(row.name, getattr(loaded.settings, row.name)) for row in table()]
     if output == "toml":
         for name, value in rows:

@@ -27,9 +27,10 @@ def command(
     connections: Connections = 4,
     give_up_after_s: GiveUp = 60,
 ) -> None:
-    """Send generated traffic: 2,000 apps with a heavy tail, 10 VPCs, three hours.
+    """Send generated traffic, to have something to look at.
 
-    The same seed, hour and number of records are the same batches: sent again, they count nothing.
+    2,000 apps of which few talk much, 10 VPCs, three hours. The same seed, hour and number of
+    records are the same batches: sent again, they count nothing.
     """
     from flowtally.cli.progress import told
     from flowtally.client.sending import Sent, keyed_batches, send_batches

@@ -50,10 +50,11 @@ def aws_vpc(
     connections: Connections = 4,
     give_up_after_s: GiveUp = 300,
 ) -> None:
-    """Import AWS VPC flow log records, versions 2 to 5, in any field order.
+    """Import AWS VPC flow log records.
 
-    Each line becomes one record. Importing a file again counts nothing twice; with other names or
-    other options it is refused, because its lines have been counted under the first ones.
+    Versions 2 to 5, with the fields in any order. Each line becomes one record. Importing a file
+    again counts nothing twice; with other names or other options it is refused, because its lines
+    have been counted under the first ones.
     """
     from flowtally.cli.progress import told
     from flowtally.client.sending import BatchRefused, Sent, keyed_batches, send_batches

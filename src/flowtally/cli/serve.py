@@ -21,7 +21,10 @@ logger = logging.getLogger("flowtally.serve")
 
 
 def _serve_command(loaded: Loaded) -> None:
-    """Run the service: take batches, sum them, serve the sums. Stops cleanly on SIGTERM."""
+    """Run the service: take batches, sum them, serve the sums.
+
+    Stops cleanly on SIGTERM or Ctrl-C: what is in flight is answered. A second one ends it at once.
+    """
     run(loaded.settings)
 
 

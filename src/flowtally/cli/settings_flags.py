@@ -15,6 +15,8 @@ from flowtally.config import CONFIG_VARIABLE, FILE_NAME, Row, load, table
 
 _CONFIG_HELP = f"the settings file; default: {CONFIG_VARIABLE}, or {FILE_NAME} where it exists"
 
+_METAVARS = {int: "NUMBER", float: "NUMBER", str: "TEXT", Path: "PATH"}
+
 
 def with_settings(command: Callable[..., None], only: tuple[str, ...] = ()) -> Callable[..., None]:
     """A command whose first parameter is the effective settings (`Loaded`).
@@ -43,9 +45,7 @@ def _flag(row: Row) -> inspect.Parameter:
     if row.kind is bool:
         no_flag = "--no-" + row.flag.removeprefix("--")
         return _parameter(row.name, bool, typer.Option(f"{row.flag}/{no_flag}", help=_help(row)))
-    metavar = (row.rule.unit or row.kind.__name__.replace("int", "number")).upper()
-    if row.rule.choices:
-        metavar = "|".join(row.rule.choices)
+    metavar = "|".join(row.rule.choices) or row.rule.unit.upper() or _METAVARS[row.kind]
     option = typer.Option(row.flag, metavar=metavar, help=_help(row))
     return _parameter(row.name, str, option)
 

@@ -20,10 +20,11 @@ def _verify(
         str | None, typer.Option(help="ask this running service, and look at no folder")
     ] = None,
 ) -> None:
-    """Check every accepted batch, record and byte against the sums, per arrival hour.
+    """Prove that every accepted byte is in the sums.
 
-    Reads a stopped data folder itself; asks the service where one is running. Exit code 1 and the
-    difference where the account does not balance or a file is damaged.
+    Compares batches, records and bytes per arrival hour: accepted = summed + still in the journal
+    (+ expired). Reads a stopped data folder itself; asks the service where one is running. Exit
+    code 1 and the difference where the account does not balance or a file is damaged.
     """
     ledger, faults = _of_folder(loaded.settings.data) if url is None else (_of_service(url), ())
     _print(ledger)

@@ -8,5 +8,5 @@ from flowtally import __version__
 
 
 def command() -> None:
-    """Print what this is: the version, the decoder in use, and Python's version."""
+    """Print the version."""
     print(f"flowtally {__version__} (decoder: python; Python {platform.python_version()})")

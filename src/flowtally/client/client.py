@@ -18,10 +18,11 @@ import msgspec
 
 from flowtally.client.retry import RETRIED, RetryPolicy
 from flowtally.errors import FlowtallyError, SettingsError
-from flowtally.model import Ledger, Receipt
+from flowtally.model import Ledger, LedgerLine, Receipt
 from flowtally.wire.media import BodyFormat
 
 _TIMEOUT_S = 60.0
+_PORT_MAX = 65_535
 Answer = TypeVar("Answer")
 
 
@@ -44,6 +45,13 @@ class Unreachable(FlowtallyError):
 
 class UnexpectedAnswer(FlowtallyError):
     """What answers there does not speak as flowtally does."""
+
+
+class _LedgerAnswer(msgspec.Struct):
+    """Both fields must be there: an answer of something else is not an empty ledger."""
+
+    balances: bool
+    lines: tuple[LedgerLine, ...]
 
 
 class FlowClient:
@@ -107,8 +115,13 @@ class FlowClient:
         return self._until_answered("GET", path, {}, None).content
 
     def ledger(self) -> Ledger:
-        """The account."""
-        return self._decoded(self._until_answered("GET", "/v1/ledger", {}, None), Ledger)
+        """The account. Whether it balances is worked out here, from its lines."""
+        answer = self._until_answered("GET", "/v1/ledger", {}, None)
+        found = self._decoded(answer, _LedgerAnswer)
+        ledger = Ledger(found.lines)
+        if ledger.balances != found.balances:
+            raise UnexpectedAnswer(f"the ledger of {self._url} says another thing than its lines")
+        return ledger
 
     def _decoded(self, answer: httpx2.Response, kind: type[Answer]) -> Answer:
         try:
@@ -150,6 +163,7 @@ def _checked(url: str) -> str:
     try:
         parsed = httpx2.URL(url)
         is_usable = parsed.scheme in ("http", "https") and bool(parsed.host)
+        is_usable = is_usable and (parsed.port or 0) <= _PORT_MAX
     except httpx2.InvalidURL:
         is_usable = False
     if not is_usable:

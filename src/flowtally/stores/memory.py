@@ -1,15 +1,16 @@
 """A hash map summed on write: the smallest store, for tests and for sums that may be lost.
 
 Promises the whole contract but one thing: it keeps nothing. It says so when it starts and on
-`/health`. Rows are kept by arrival hour as well, because retention counts from arrival.
+`/health`. Rows are kept by hour, so that a read touches no other, and in it by arrival hour,
+because retention counts from arrival; what is too old is dropped by whoever comes next.
 """
 
 from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
 from operator import itemgetter
 
 from flowtally import limits
@@ -37,9 +38,8 @@ _NOTHING_KEPT = "kept in memory only: all sums are lost when the process ends"
 
 @dataclass(slots=True)
 class _Arrival:
-    """What came in during one arrival hour."""
+    """The account of one arrival hour; its rows are counted, not accounted for."""
 
-    tally: Tally = field(default_factory=Tally)
     accepted: Account = Account()
     batches_summed: int = 0
     expired: Account = Account()
@@ -73,6 +73,9 @@ class MemoryStore(FlowStore):
         self._batch_ids_keep_ms = batch_ids_keep_ms
         self._flows_max = flows_max
         self._batch_ids_max = batch_ids_max
+        self._tallies: dict[int, dict[int, Tally]] = {}
+        """By hour, then by arrival hour; an hour without rows is not in it."""
+        self._rows = 0
         self._arrivals: dict[int, _Arrival] = {}
         self._known: OrderedDict[str, _Known] = OrderedDict()
         self._revisions: dict[int, Revision] = {}
@@ -88,7 +91,6 @@ class MemoryStore(FlowStore):
         self._open = False
 
     async def write(self, batches: Sequence[Batch]) -> Sequence[Receipt | KeyReused]:
-        self._expire()
         reason = self.refusing()
         if reason is not None:
             raise NotAccepting(reason)
@@ -97,8 +99,10 @@ class MemoryStore(FlowStore):
     def refusing(self) -> str | None:
         if not self._open:
             return "the store is closed"
-        if self._rows() >= self._flows_max:
-            return f"the store holds {self._rows()} flows, and no more may be held in memory"
+        # Nobody writes to a store that refuses: what has become too old must make room here.
+        self._expire()
+        if self._rows >= self._flows_max:
+            return f"the store holds {self._rows} flows, and no more may be held in memory"
         if len(self._known) >= self._batch_ids_max:
             return f"{len(self._known)} batch_ids are remembered, and none may be forgotten yet"
         return None
@@ -115,13 +119,8 @@ class MemoryStore(FlowStore):
         import pyarrow as pa
 
         revision = await self.revision(hour)
-        merged = Tally()
-        for arrival in self._arrivals.values():
-            for flow, row in arrival.tally:
-                if flow[3] == hour:
-                    merged.add(flow, *row)
         # Python orders strings by code point, and so does UTF-8 by bytes.
-        rows = sorted(merged, key=itemgetter(0))
+        rows = sorted(_merged(self._tallies.get(hour, {}).values()), key=itemgetter(0))
         decimal = pa.decimal128(38, 0)
         columns = {
             "src_app": pa.array([flow[0] for flow, _ in rows], pa.string()),
@@ -136,33 +135,30 @@ class MemoryStore(FlowStore):
     async def hours(self) -> Sequence[HourSummary]:
         self._require_open()
         self._expire()
-        flows: dict[int, set[tuple[str, str, str, int]]] = {}
-        totals: dict[int, Account] = {}
-        for arrival in self._arrivals.values():
-            for flow, (rx, tx, records) in arrival.tally:
-                flows.setdefault(flow[3], set()).add(flow)
-                totals[flow[3]] = totals.get(flow[3], Account()) + Account(0, records, rx, tx)
-        return [
-            HourSummary(
-                hour,
-                len(flows[hour]),
-                totals[hour].records,
-                totals[hour].bytes_rx,
-                totals[hour].bytes_tx,
-                self._revisions[hour],
-            )
-            for hour in sorted(flows)
-        ]
+        return [self._summary(hour) for hour in sorted(self._tallies)]
+
+    def _summary(self, hour: int) -> HourSummary:
+        merged = _merged(self._tallies[hour].values())
+        total = merged.account()
+        return HourSummary(
+            hour,
+            len(merged),
+            total.records,
+            total.bytes_rx,
+            total.bytes_tx,
+            self._revisions[hour],
+        )
 
     async def ledger(self) -> Ledger:
         self._require_open()
         self._expire()
+        summed = self._summed(self._arrivals)
         return Ledger(
             tuple(
                 LedgerLine(
                     hour,
                     accepted=arrival.accepted,
-                    summed=_summed(arrival),
+                    summed=summed[hour],
                     expired=arrival.expired,
                     batches_repeated=arrival.batches_repeated,
                     batches_refused=arrival.batches_refused,
@@ -172,14 +168,15 @@ class MemoryStore(FlowStore):
         )
 
     def health(self) -> Sequence[PartHealth]:
+        reason = self.refusing()
         return (
             PartHealth(
                 "store",
-                "ok" if self.refusing() is None else "error",
+                "ok" if reason is None else "error",
                 self._clock.now_ms(),
                 detail=_NOTHING_KEPT,
-                last_error=self.refusing() or "",
-                facts={"rows": self._rows(), "batch_ids": len(self._known)},
+                last_error=reason or "",
+                facts={"rows": self._rows, "batch_ids": len(self._known)},
             ),
         )
 
@@ -189,15 +186,14 @@ class MemoryStore(FlowStore):
         if known is not None:
             if known.fingerprint == batch.fingerprint:
                 arrival.batches_repeated += 1
-                return Receipt(batch.batch_id, batch.records, known.receipt.flows, repeated=True)
+                return replace(known.receipt, repeated=True)
             arrival.batches_refused += 1
             return KeyReused(
                 f"the Idempotency-Key {batch.batch_id!r} was used before with another body"
             )
         now_ms = self._clock.now_ms()
         self._sequence += 1
-        for flow, row in batch.tally:
-            arrival.tally.add(flow, *row)
+        self._add(batch.tally)
         arrival.accepted += batch.tally.account()
         arrival.batches_summed += 1
         for hour in batch.tally.hours():
@@ -207,11 +203,29 @@ class MemoryStore(FlowStore):
             self._known[batch.batch_id] = _Known(batch.fingerprint, receipt, now_ms)
         return receipt
 
+    def _add(self, tally: Tally) -> None:
+        arrival_hour = self._clock.arrival_hour()
+        for flow, row in tally:
+            arrivals = self._tallies.setdefault(flow[3], {})
+            held = arrivals.setdefault(arrival_hour, Tally())
+            self._rows -= len(held)
+            held.add(flow, *row)
+            self._rows += len(held)
+
     def _arrival(self) -> _Arrival:
         return self._arrivals.setdefault(self._clock.arrival_hour(), _Arrival())
 
-    def _rows(self) -> int:
-        return sum(len(arrival.tally) for arrival in self._arrivals.values())
+    def _summed(self, arrival_hours: Iterable[int]) -> dict[int, Account]:
+        """Counted from the rows, not from what was accepted."""
+        summed = {
+            arrival_hour: Account(self._arrivals[arrival_hour].batches_summed)
+            for arrival_hour in arrival_hours
+        }
+        for arrivals in self._tallies.values():
+            for arrival_hour in arrivals.keys() & summed.keys():
+                held = arrivals[arrival_hour].account()
+                summed[arrival_hour] += replace(held, batches=0)
+        return summed
 
     def _expire(self) -> None:
         """Drops what is too old, as time has it now."""
@@ -222,33 +236,44 @@ class MemoryStore(FlowStore):
                 break
             del self._known[oldest]
         before = (now_ms - self._retention_ms) // MILLISECONDS_PER_HOUR
-        gone = [
-            arrival
-            for hour, arrival in self._arrivals.items()
-            if hour < before and arrival.batches_summed
-        ]
+        gone = {
+            arrival_hour
+            for arrival_hour, arrival in self._arrivals.items()
+            if arrival_hour < before and arrival.batches_summed
+        }
         if not gone:
             return
+        for arrival_hour, expired in self._summed(gone).items():
+            arrival = self._arrivals[arrival_hour]
+            arrival.expired += expired
+            arrival.batches_summed = 0
         self._sequence += 1
         self._emptied = Revision(self._sequence, now_ms)
-        changed = {hour for arrival in gone for hour in arrival.tally.hours()}
-        for arrival in gone:
-            arrival.expired += _summed(arrival)
-            arrival.batches_summed = 0
-            arrival.tally = Tally()
-        held = {hour for arrival in self._arrivals.values() for hour in arrival.tally.hours()}
-        for hour in changed:
-            if hour in held:
-                self._revisions[hour] = self._emptied
-            else:
-                del self._revisions[hour]
+        for hour in list(self._tallies):
+            self._drop(hour, gone)
+
+    def _drop(self, hour: int, arrival_hours: set[int]) -> None:
+        """Drops an hour's rows of some arrival hours; its revision grows if there were any."""
+        arrivals = self._tallies[hour]
+        for arrival_hour in arrivals.keys() & arrival_hours:
+            self._rows -= len(arrivals.pop(arrival_hour))
+            self._revisions[hour] = self._emptied
+        if not arrivals:
+            del self._tallies[hour]
+            del self._revisions[hour]
 
     def _require_open(self) -> None:
         if not self._open:
             raise NotAccepting("the store is closed")
 
 
-def _summed(arrival: _Arrival) -> Account:
-    """Counted from the rows, not from what was accepted."""
-    counted = arrival.tally.account()
-    return Account(arrival.batches_summed, counted.records, counted.bytes_rx, counted.bytes_tx)
+def _merged(tallies: Collection[Tally]) -> Tally:
+    """The tallies as one; a single one as it is."""
+    if len(tallies) == 1:
+        [only] = tallies
+        return only
+    merged = Tally()
+    for tally in tallies:
+        for flow, row in tally:
+            merged.add(flow, *row)
+    return merged

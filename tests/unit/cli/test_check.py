@@ -1,0 +1,63 @@
+"""`flowtally check`: each setting with its source."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from flowtally.config import Settings, load
+
+from .conftest import Call
+
+GOLDEN = """\
+store                 memory      FLOWTALLY_STORE
+data                  data        default
+host                  0.0.0.0     --host
+port                  9000        flowtally.toml
+insecure              true        --insecure
+retention_hours       168         default
+batch_ids_keep_hours  24          default
+request_deadline_s    30.0        default
+in_flight_bytes_max   268435456   default
+pending_bytes_max     1073741824  default
+log_format            auto        default
+log_level             info        default
+access_log            false       --access-log
+"""
+
+
+@pytest.fixture
+def settings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    Path("flowtally.toml").write_text('port = 9000\nhost = "::1"\n')
+    monkeypatch.setenv("FLOWTALLY_STORE", "memory")
+    return ["--host", "0.0.0.0", "--insecure", "--no-access-log"]
+
+
+def test_it_names_the_source_of_each(call: Call, settings: list[str]) -> None:
+    ended = call("check", *settings)
+    assert (ended.code, ended.err, ended.out) == (0, "", GOLDEN)
+
+
+def test_toml_can_be_read_back(call: Call, settings: list[str]) -> None:
+    ended = call("check", "--format", "toml", *settings)
+    assert ended.code == 0
+    assert tomllib.loads(ended.out)["data"] == "data"
+    assert "port = 9000  # flowtally.toml" in ended.lines
+    Path("copy.toml").write_text(ended.out)
+    assert load({}, {}, Path("copy.toml")).settings == replace(
+        Settings(), store="memory", host="0.0.0.0", port=9000, insecure=True, access_log=False
+    )
+
+
+def test_what_is_wrong_is_told_at_once_and_2(call: Call, settings: list[str]) -> None:
+    Path("flowtally.toml").write_text("prot = 1\n")
+    ended = call("check", "--port", "x", "--config", "flowtally.toml")
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err.splitlines() == [
+        "flowtally: 2 settings cannot be used:",
+        "  there is no setting 'prot' (flowtally.toml); did you mean port?",
+        "  port must be a whole number from 0 to 65,535, not 'x' (--port)",
+    ]

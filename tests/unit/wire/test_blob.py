@@ -1,0 +1,116 @@
+"""A tally survives its bytes, whatever it holds, and a damaged blob is never summed."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flowtally.model import Tally
+from flowtally.wire.blob import (
+    blob_rows,
+    blobs_to_arrow,
+    decode_tally,
+    encode_tally,
+    merge_blobs,
+)
+
+NAMES = st.text(st.characters(codec="utf-8"), min_size=1, max_size=4)
+SUMS = st.one_of(st.sampled_from([0, 1, 2**63, 2**64 - 1, 2**64, 10**38 - 1]), st.integers(0, 99))
+FLOWS = st.tuples(NAMES, NAMES, st.sampled_from(["v", "\ud7ff", "\U0010ffff"]), st.integers(0, 3))
+TALLIES = st.dictionaries(
+    FLOWS, st.tuples(SUMS, SUMS, st.integers(1, 2**40)).map(list), max_size=5
+).map(Tally)
+SMALL = Tally({("a", "b", "v", 1): [1, 2, 3], ("ü,\"'", "a", "v", 2**31 - 1): [4, 5, 6]})
+WIDE = Tally({("a", "b", "v", 1): [2**64, 7, 100_000], ("a", "b", "v", 2): [0, 10**38 - 1, 1]})
+
+
+def merged(tallies: list[Tally]) -> Tally:
+    whole = Tally()
+    for tally in tallies:
+        for flow, (bytes_rx, bytes_tx, records) in tally:
+            whole.add(flow, bytes_rx, bytes_tx, records)
+    return whole
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(TALLIES, max_size=3))
+def test_round_trip(tallies: list[Tally]) -> None:
+    blobs = [encode_tally(tally) for tally in tallies]
+    assert [decode_tally(blob) for blob in blobs] == tallies
+    assert [blob_rows(blob) for blob in blobs] == [len(tally) for tally in tallies]
+    assert merge_blobs(blobs) == merged(tallies)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(TALLIES, min_size=1, max_size=3))
+def test_the_table_has_every_row_of_every_blob(tallies: list[Tally]) -> None:
+    table = blobs_to_arrow([encode_tally(tally) for tally in tallies])
+    table.validate(full=True)
+    rows = [tuple(row.values()) for row in table.to_pylist()]
+    assert rows == [(*flow, *sums) for tally in tallies for flow, sums in tally]
+
+
+def test_the_table_has_the_columns_of_a_tally() -> None:
+    decimal = pa.decimal128(38, 0)
+    for tally in (Tally(), SMALL, WIDE):
+        assert blobs_to_arrow([encode_tally(tally)]).schema == pa.schema(
+            [(name, pa.string()) for name in ("src_app", "dest_app", "vpc_id")]
+            + [("hour", pa.int64()), ("bytes_rx", decimal), ("bytes_tx", decimal)]
+            + [("records", pa.int64())]
+        )
+
+
+def test_the_format_is_the_one_that_is_drawn() -> None:
+    """Byte by byte as in `docs/internals/tally-blob.md`: what is on disk must stay readable."""
+    tally = Tally({("é", "b", "é", 7): [1, 2**64 - 1, 3]})
+    body = b"FT\x01\x00" + struct.pack("<III", 1, 2, 3)
+    body += struct.pack("<III4x", 0, 2, 3) + "éb".encode() + bytes(5)
+    body += struct.pack("<I4xI4xI4x", 0, 1, 0) + struct.pack("<I4x", 7)
+    body += struct.pack("<QQQ", 3, 1, 2**64 - 1)
+    assert encode_tally(tally) == body + struct.pack("<I", zlib.crc32(body))
+    wide = encode_tally(WIDE)
+    assert wide[3] == 1
+    assert wide[-68:-4] == b"".join(
+        value.to_bytes(16, "little") for value in (2**64, 0, 7, 10**38 - 1)
+    )
+
+
+def sealed(body: bytes) -> bytes:
+    return body + struct.pack("<I", zlib.crc32(body))
+
+
+BLOB = encode_tally(SMALL)
+
+
+@pytest.mark.parametrize(
+    ("blob", "fault"),
+    [
+        pytest.param(b"", "is cut off", id="empty"),
+        pytest.param(BLOB[:19], "is cut off", id="less than a header"),
+        pytest.param(BLOB[:-1], "does not match its checksum", id="cut off"),
+        pytest.param(BLOB + b"\0", "does not match its checksum", id="longer"),
+        pytest.param(b"XT" + BLOB[2:], "unknown format", id="magic"),
+        pytest.param(BLOB[:2] + b"\x02" + BLOB[3:], "unknown format", id="version"),
+        pytest.param(sealed(BLOB[:-12]), "do not fill it", id="a column is missing"),
+        pytest.param(sealed(BLOB[:-4] + bytes(8)), "do not fill it", id="a column too many"),
+        pytest.param(
+            sealed(BLOB[:4] + b"\xff\xff\xff\xff" + BLOB[8:-4]), "do not fill it", id="row count"
+        ),
+    ],
+)
+def test_damage_is_named(blob: bytes, fault: str) -> None:
+    for read in (decode_tally, lambda blob: blobs_to_arrow([BLOB, blob])):
+        with pytest.raises(ValueError, match=fault):
+            read(blob)
+
+
+def test_every_changed_bit_is_found() -> None:
+    for at in range(len(BLOB)):
+        damaged = BLOB[:at] + bytes([BLOB[at] ^ 1 << at % 8]) + BLOB[at + 1 :]
+        with pytest.raises(ValueError, match="a tally"):
+            decode_tally(damaged)
