@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -35,8 +36,6 @@ Call = Callable[..., Ended]
 @pytest.fixture(autouse=True)
 def clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No settings of the machine the tests run on; files are made in a folder of their own."""
-    import os
-
     for variable in [name for name in os.environ if name.startswith("FLOWTALLY_")]:
         monkeypatch.delenv(variable)
     monkeypatch.chdir(tmp_path)
@@ -63,7 +62,7 @@ def url() -> Iterator[str]:
     """Where a service with an empty memory store is reached."""
     listening = threading.Event()
     found: list[str] = []
-    stop: list[Callable[[], None]] = []
+    stop: list[Callable[[], object]] = []
 
     async def run() -> None:
         service = Service(Settings(store="memory", access_log=False))

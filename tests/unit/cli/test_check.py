@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from flowtally.config import Settings, load
-
-from .conftest import Call
+from tests.unit.cli.conftest import Call
 
 GOLDEN = """\
 store                 memory      FLOWTALLY_STORE

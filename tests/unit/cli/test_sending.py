@@ -13,8 +13,7 @@ import pytest
 
 from flowtally.client.client import FlowClient
 from tests.oracle import Oracle
-
-from .conftest import Call, Ended
+from tests.unit.cli.conftest import Call, Ended
 
 SAMPLE = [
     ("foo", "bar", "vpc-0", 100, 300, 1),
@@ -179,9 +178,7 @@ def log() -> list[str]:
     return ["import", "aws-vpc", "a.log", "--names", "names.csv", "--batch-lines", "2"]
 
 
-def test_a_log_imported_twice_gives_the_sums_of_once(
-    call: Call, url: str, log: list[str]
-) -> None:
+def test_a_log_imported_twice_gives_the_sums_of_once(call: Call, url: str, log: list[str]) -> None:
     ended = call(*log, "--url", url)
     assert (ended.code, ended.err) == (0, "")
     assert ended.lines[0].startswith("4 records in 4 batches, ")
@@ -243,7 +240,7 @@ def test_the_same_demo_counts_once(call: Call, url: str) -> None:
     assert "3000" in ledger.out
 
 
-HOSTILE = "\x9b31m<img>"[1:] + "\u202e=1+1"
+HOSTILE = "31m<img>\u202e=1+1"
 
 
 def test_an_hour_can_be_read_in_each_format(call: Call, url: str) -> None:
@@ -285,9 +282,7 @@ def test_a_running_service_is_verified(call: Call, url: str) -> None:
     assert (ended.code, ended.err) == (0, "")
     asked, heading, *_, accepted, summed, beside, verdict = ended.lines
     assert asked == f"asked the service on {url}"
-    assert heading.split() == ["arrival", "hour", "what", "batches", *FIELDS[4:2:-1], "records"] or (
-        heading.split()[3:] == ["batches", "records", "bytes_rx", "bytes_tx"]
-    )
+    assert heading.split()[3:] == ["batches", "records", "bytes_rx", "bytes_tx"]
     assert accepted.split() == ["total", "accepted", "1", "5", "2400", "600"]
     assert summed.split() == ["total", "summed", "1", "5", "2400", "600"]
     assert beside.split(maxsplit=1) == ["total", "beside it: 1 batches repeated, 0 refused"]
