@@ -115,9 +115,13 @@ class _Gzip(_Framed):
         while True:
             part = self._frame.decompress(step, _PART_BYTES_MAX)
             parts.append(self._count(part))
+            # At the member's end zlib names what follows it in `unused_data`, and may name it a
+            # second time in `unconsumed_tail`, where it would be taken for more of this member.
+            if self._frame.eof:
+                return b"".join(parts)
             step = self._frame.unconsumed_tail
             # With all of the input taken, more can only be waiting where the part is full.
-            if not step and (self._frame.eof or len(part) < _PART_BYTES_MAX):
+            if not step and len(part) < _PART_BYTES_MAX:
                 return b"".join(parts)
 
 
