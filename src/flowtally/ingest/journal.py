@@ -3,8 +3,7 @@
 One SQLite database in WAL mode with synchronous=FULL. It holds the batch_ids (the idempotency
 index), the tallies not yet passed on (`pending`), and what was accepted per arrival hour
 (`ledger`); all three change in one transaction, so they agree whatever dies when. Every accepted
-batch has a
-sequence number, which is never given twice.
+batch has a sequence number, which is never given twice.
 
 Promises: `commit` returns after the sync. A failed sync ends all writing until the folder is opened
 again. A damaged file is named and left as it is.
@@ -22,18 +21,24 @@ import threading
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from flowtally import limits
 from flowtally.clock import Clock
 from flowtally.errors import DamagedData, DataFolderError, KeyReused, NotAccepting
+from flowtally.ingest.backlog import Backlog
 from flowtally.ingest.journal_rows import (
     TIDY_ROWS,
+    AcceptedLine,
+    Committed,
+    Pending,
     add_to_ledger,
     answer_known,
     forget_batch_ids,
     insert,
+    insert_expiry,
+    read_ledger,
+    read_pending,
 )
 from flowtally.ingest.journal_schema import (
     FORMAT,
@@ -54,40 +59,6 @@ _CAN_RECOVER = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE)
 """A write that was refused is rolled back whole. Any other fault leaves doubt about the file."""
 
 
-@dataclass(frozen=True, slots=True)
-class Pending:
-    """An accepted batch whose tally is not yet passed on, or a decision to expire.
-
-    `tally` is the blob of `wire/blob.py`. Where `expire_before` is set there is no batch: all that
-    arrived before that arrival hour is to be dropped once everything earlier has been passed on.
-    """
-
-    sequence: int
-    arrival_hour: int
-    arrived_ms: int
-    tally: bytes
-    expire_before: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class AcceptedLine:
-    """The journal's half of a ledger line."""
-
-    arrival_hour: int
-    accepted: Account
-    batches_repeated: int
-    batches_refused: int
-
-
-@dataclass(frozen=True, slots=True)
-class Committed:
-    """One new batch of a commit: where it stands in the journal, and when it arrived."""
-
-    batch: Batch
-    sequence: int
-    arrived_ms: int
-
-
 class Journal:
     """See the module. Construct, `open`, use, `close`."""
 
@@ -98,7 +69,6 @@ class Journal:
         """The newest sequence number that is durable."""
         self.discarded_through = 0
         """Everything up to this sequence number was passed on and deleted here."""
-        self.pending_bytes = 0
         self.failure: str | None = None
         """Why nothing is written any more, or until `resume`; None while all is well."""
         self.failure_is_final = False
@@ -108,8 +78,14 @@ class Journal:
         self._reader: sqlite3.Connection | None = None
         self._reader_lock = threading.Lock()
         self._applied_through = 0
-        self._refused = 0
+        self._backlog = Backlog()
+        self._refused = self._refused_written = 0
         self._refused_lock = threading.Lock()
+
+    @property
+    def pending_bytes(self) -> int:
+        """The size of the tallies that wait to be passed on."""
+        return self._backlog.bytes
 
     def open(self) -> None:
         """Opens or creates the database and brings its log into it.
@@ -164,12 +140,13 @@ class Journal:
         arrived_ms = self._clock.now_ms()
         answers: list[Receipt | KeyReused] = []
         committed: list[Committed] = []
-        refused = self._take_refused()
+        refused_before = self._refused_unwritten()
         with self._transaction("store a batch") as cursor:
             self._on_step("commit.begun")
             sequence = self.last_sequence
             accepted = Account()
-            new_bytes = repeated = 0
+            sizes: list[tuple[int, int]] = []
+            repeated, refused = 0, refused_before
             for batch, tally in zip(batches, tallies, strict=True):
                 known = answer_known(cursor, batch) if batch.keyed else None
                 if known is not None:
@@ -180,7 +157,7 @@ class Journal:
                 sequence += 1
                 insert(cursor, batch, tally, sequence, arrived_ms)
                 accepted += batch.tally.account()
-                new_bytes += len(tally)
+                sizes.append((sequence, len(tally)))
                 committed.append(Committed(batch, sequence, arrived_ms))
                 answers.append(Receipt(batch.batch_id, batch.records, len(batch.tally)))
             add_to_ledger(cursor, arrived_ms // MILLISECONDS_PER_HOUR, accepted, repeated, refused)
@@ -188,8 +165,9 @@ class Journal:
             discarded = self._discard_applied(cursor)
             self._on_step("commit.written")
         self._on_step("commit.synced")
+        self._refused_written += refused_before
+        self._backlog.committed(sizes)
         self.last_sequence = sequence
-        self.pending_bytes += new_bytes
         self.discarded_through = max(self.discarded_through, discarded)
         return answers, committed
 
@@ -198,34 +176,26 @@ class Journal:
         arrived_ms = self._clock.now_ms()
         with self._transaction("journal an expiry") as cursor:
             sequence = self.last_sequence + 1
-            cursor.execute(
-                "INSERT INTO pending VALUES (?, ?, ?, ?, ?)",
-                (
-                    sequence,
-                    arrived_ms // MILLISECONDS_PER_HOUR,
-                    arrived_ms,
-                    b"",
-                    expire_before,
-                ),
-            )
+            insert_expiry(cursor, sequence, arrived_ms, expire_before)
             cursor.execute("UPDATE state SET last_sequence = ?", (sequence,))
         self.last_sequence = sequence
         self._on_step("expire.journalled")
 
-    def applied(self, through: int, tally_bytes: int) -> None:
+    def applied(self, through: int) -> None:
         """Notes that all up to `through` is durable elsewhere; a later commit deletes it here.
 
-        Deleting together with the next commit saves a sync. May be called from any thread.
+        Deleting together with the next commit saves a sync. May be called beside all else, from
+        one thread at a time.
         """
         self._applied_through = max(self._applied_through, through)
-        self.pending_bytes -= tally_bytes
+        self._backlog.passed_on(through)
 
     def tidy(self, batch_ids_keep_ms: int | None = None) -> bool:
         """Deletes what was applied and what is too old, and gives space back; True if more is left.
 
         One short transaction: commits wait for it, and are never kept waiting long.
         """
-        refused = self._take_refused()
+        refused = self._refused_unwritten()
         with self._transaction("tidy the journal") as cursor:
             if refused:
                 add_to_ledger(cursor, self._clock.arrival_hour(), Account(), 0, refused)
@@ -235,6 +205,7 @@ class Journal:
             if batch_ids_keep_ms is not None:
                 forgotten = forget_batch_ids(cursor, self._clock.now_ms() - batch_ids_keep_ms)
         self._on_step("discard.committed")
+        self._refused_written += refused
         self.discarded_through = max(self.discarded_through, discarded)
         with self._watched("give space back"):
             self._give_space_back()
@@ -289,28 +260,13 @@ class Journal:
 
     def pending(self, after: int, tally_bytes_max: int) -> list[Pending]:
         """What was accepted after `after`, oldest first, up to a size but at least one entry."""
-        found: list[Pending] = []
-        size = 0
         with self._reader_lock:
-            for row in self._require_reader().execute(
-                "SELECT sequence, arrival_hour, arrived_ms, tally, expire_before FROM pending"
-                " WHERE sequence > ? ORDER BY sequence",
-                (after,),
-            ):
-                size += len(row[3])
-                if found and size > tally_bytes_max:
-                    break
-                found.append(Pending(*row))
-        return found
+            return read_pending(self._require_reader(), after, self.last_sequence, tally_bytes_max)
 
     def accepted(self) -> list[AcceptedLine]:
         """What was accepted, repeated and refused, per arrival hour, in rising order."""
         with self._reader_lock:
-            rows = self._require_reader().execute("SELECT * FROM ledger ORDER BY 1").fetchall()
-        return [
-            AcceptedLine(hour, Account(batches, records, int(rx), int(tx)), repeated, refused)
-            for hour, batches, records, rx, tx, repeated, refused in rows
-        ]
+            return read_ledger(self._require_reader())
 
     def check(self) -> list[str]:
         """SQLite's own full check: one line for each fault it finds. Reads the whole file."""
@@ -333,9 +289,9 @@ class Journal:
         self.folder_id = state.folder_id
         self.last_sequence = state.last_sequence
         self.discarded_through = self._applied_through = state.discarded_through
-        (self.pending_bytes,) = writer.execute(
-            "SELECT COALESCE(SUM(LENGTH(tally)), 0) FROM pending"
-        ).fetchone()
+        self._backlog.committed(
+            writer.execute("SELECT sequence, LENGTH(tally) FROM pending ORDER BY sequence")
+        )
 
     @contextmanager
     def _transaction(self, purpose: str) -> Iterator[sqlite3.Cursor]:
@@ -393,10 +349,8 @@ class Journal:
             cursor.execute("UPDATE state SET discarded_through = ?", (through,))
         return through
 
-    def _take_refused(self) -> int:
-        with self._refused_lock:
-            refused, self._refused = self._refused, 0
-        return refused
+    def _refused_unwritten(self) -> int:
+        return self._refused - self._refused_written
 
     def _require_writer(self) -> sqlite3.Connection:
         if self._writer is None:

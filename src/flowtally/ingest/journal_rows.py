@@ -1,17 +1,52 @@
-"""What the journal writes inside a transaction: the rows of a batch, and the ledger's line.
+"""The rows of the journal: what they say, and how each is read and written.
 
-Each function works on the cursor of an open transaction and leaves its end to the journal.
+What writes works on the cursor of an open transaction and leaves its end to the journal.
 """
 
 from __future__ import annotations
 
 import sqlite3
+from dataclasses import dataclass
 
 from flowtally.errors import KeyReused
 from flowtally.model import MILLISECONDS_PER_HOUR, Account, Batch, Receipt
 
 TIDY_ROWS = 5_000
 """Rows deleted in one transaction of `tidy`: a commit never waits for more than these."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """An accepted batch whose tally is not yet passed on, or a decision to expire.
+
+    `tally` is the blob of `wire/blob.py`. Where `expire_before` is set there is no batch: all that
+    arrived before that arrival hour is to be dropped once everything earlier has been passed on.
+    """
+
+    sequence: int
+    arrival_hour: int
+    arrived_ms: int
+    tally: bytes
+    expire_before: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptedLine:
+    """The journal's half of a ledger line."""
+
+    arrival_hour: int
+    accepted: Account
+    batches_repeated: int
+    batches_refused: int
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """One new batch of a commit: where it stands in the journal, and when it arrived."""
+
+    batch: Batch
+    sequence: int
+    arrived_ms: int
 
 
 def answer_known(cursor: sqlite3.Cursor, batch: Batch) -> Receipt | KeyReused | None:
@@ -50,6 +85,44 @@ def insert(
         "INSERT INTO pending VALUES (?, ?, ?, ?, NULL)",
         (sequence, arrived_ms // MILLISECONDS_PER_HOUR, arrived_ms, tally),
     )
+
+
+def insert_expiry(
+    cursor: sqlite3.Cursor, sequence: int, arrived_ms: int, expire_before: int
+) -> None:
+    """Adds the decision to expire, where a batch would stand."""
+    cursor.execute(
+        "INSERT INTO pending VALUES (?, ?, ?, ?, ?)",
+        (sequence, arrived_ms // MILLISECONDS_PER_HOUR, arrived_ms, b"", expire_before),
+    )
+
+
+def read_pending(
+    reader: sqlite3.Connection, after: int, through: int, tally_bytes_max: int
+) -> list[Pending]:
+    """The rows between two sequence numbers, in order, up to a size but at least one."""
+    found: list[Pending] = []
+    tally_bytes = 0
+    for row in reader.execute(
+        "SELECT sequence, arrival_hour, arrived_ms, tally, expire_before FROM pending"
+        " WHERE sequence > ? AND sequence <= ? ORDER BY sequence",
+        (after, through),
+    ):
+        tally_bytes += len(row[3])
+        if found and tally_bytes > tally_bytes_max:
+            break
+        found.append(Pending(*row))
+    return found
+
+
+def read_ledger(reader: sqlite3.Connection) -> list[AcceptedLine]:
+    """Every line, in the order of arrival hours."""
+    return [
+        AcceptedLine(hour, Account(batches, records, int(rx), int(tx)), repeated, refused)
+        for hour, batches, records, rx, tx, repeated, refused in reader.execute(
+            "SELECT * FROM ledger ORDER BY arrival_hour"
+        )
+    ]
 
 
 def add_to_ledger(

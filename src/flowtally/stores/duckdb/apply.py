@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import duckdb
 import pyarrow as pa
 
-from flowtally.ingest.journal import Pending
+from flowtally.ingest.journal_rows import Pending
 from flowtally.steps import OnStep
 from flowtally.wire.blob import blob_rows, blobs_to_arrow
 

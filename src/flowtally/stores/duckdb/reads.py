@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 import duckdb
 
-from flowtally.ingest.journal import AcceptedLine, Pending
+from flowtally.ingest.journal_rows import AcceptedLine, Pending
 from flowtally.model import Account, HourSummary, Ledger, LedgerLine, Revision, Sums
 from flowtally.stores.duckdb.apply import incoming_of
 from flowtally.stores.duckdb.database import SUMS, Database, applied_of

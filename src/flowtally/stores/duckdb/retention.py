@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import duckdb
 
-from flowtally.ingest.journal import Pending
+from flowtally.ingest.journal_rows import Pending
 from flowtally.model import MILLISECONDS_PER_HOUR
 from flowtally.steps import OnStep
 from flowtally.stores.duckdb.apply import roll_back
