@@ -17,13 +17,17 @@ import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
+import duckdb
+
 from flowtally import limits
 from flowtally.clock import Clock
-from flowtally.errors import NotAccepting
-from flowtally.ingest.journal import Journal, Pending
+from flowtally.errors import FlowtallyError, NotAccepting
+from flowtally.ingest.journal import Journal
+from flowtally.ingest.journal_rows import Pending
 from flowtally.steps import OnStep
 from flowtally.stores.duckdb.apply import apply_batches
 from flowtally.stores.duckdb.compaction import QUIET_S, RowCounts, compact
@@ -78,6 +82,7 @@ class Applier:
         self._jobs: list[Callable[[], None]] = []
         self._closing = False
         self._settled = False
+        self._believed = True
         self._busy_s = clock.monotonic_s()
         self._thread: threading.Thread | None = None
 
@@ -166,12 +171,17 @@ class Applier:
 
     def _step(self, closing: bool) -> None:
         """Applies all that is pending, then one piece of the work that can wait."""
-        if self.failure is not None:
+        if not self._believed:
             self._open_anew()
         if not self._settled:
+            # Gives the log something to settle even where it is empty: the last run's checkpoint
+            # may have written the file's header and failed to sync it.
+            self._database.writer.execute("UPDATE state SET applied = applied")
             self._database.settle()
             self._folder.sync()
             self._settled = True
+            # A failure, or a kill, may have come between the commit and this note of it.
+            self._journal.applied(self.applied)
         # Not "while anything is pending": under steady load that never ends, and neither compaction
         # nor a checkpoint nor a job would ever get its turn.
         pending_through = self._journal.last_sequence
@@ -196,6 +206,7 @@ class Applier:
         self._database.close()
         self._database.open(self._journal.folder_id)
         self._load()
+        self._believed = True
 
     def _apply_some(self) -> None:
         pending = self._journal.pending(self.applied, limits.APPLY_BYTES_MAX)
@@ -204,22 +215,22 @@ class Applier:
         batches = _batches_before_expiry(pending)
         if batches:
             self.counts.recent.update(apply_batches(self._database.writer, batches, self._on_step))
-            self._note_applied(batches)
+            self._note_applied(batches[-1].sequence)
         if len(batches) < len(pending):
             expiry = pending[len(batches)]
             apply_expiry(self._database.writer, expiry, self.counts, self._on_step)
             self._revisions.forget()
-            self._note_applied([expiry])
+            self._note_applied(expiry.sequence)
         self._busy_s = self._clock.monotonic_s()
         self._tell_waiters()
 
-    def _note_applied(self, entries: list[Pending]) -> None:
+    def _note_applied(self, through: int) -> None:
         # DuckDB syncs its log but not the folder that names it: a log made anew after a checkpoint
         # must not vanish with the power once the journal has let go of what is in it.
         self._folder.sync()
         self._on_step("apply.committed")
-        self.applied = entries[-1].sequence
-        self._journal.applied(self.applied, sum(len(entry.tally) for entry in entries))
+        self.applied = through
+        self._journal.applied(through)
 
     def _tell_waiters(self) -> None:
         with self._changed:
@@ -235,6 +246,10 @@ class Applier:
             logger.critical(
                 "store failed", exc_info=error, extra={"path": str(self._database.path)}
             )
+        self._believed = False
+        # At once, not at the next attempt: a failure can invalidate what is open, and reads go on.
+        with suppress(duckdb.Error, OSError, FlowtallyError):
+            self._open_anew()
         with self._changed:
             self._changed.wait_for(lambda: self._closing, timeout=_RETRY_S)
 

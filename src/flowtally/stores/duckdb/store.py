@@ -50,6 +50,7 @@ logger = logging.getLogger(__name__)
 _READERS = 4
 _READ_ATTEMPTS = 3
 _READ_RETRY_S = 0.2
+_UNREADABLE = "the store cannot be read now"
 _TIDY_INTERVAL_S = 1.0
 _RUNBOOKS = "docs/guides/operating.md"
 
@@ -179,7 +180,12 @@ class DuckdbStore(FlowStore):
         return await self._read(Snapshot.hours)
 
     async def ledger(self) -> Ledger:
-        return await self.applier.run_between(self._ledger)
+        for attempt in range(_READ_ATTEMPTS):
+            try:
+                return await self.applier.run_between(self._ledger)
+            except duckdb.Error:
+                await self._after_failed_read(attempt)
+        raise NotAccepting(_UNREADABLE, retry_after_s=5)
 
     def _ledger(self) -> Ledger:
         pending = self.journal.pending(self.applier.applied, self._settings.pending_bytes_max * 2)
@@ -209,10 +215,13 @@ class DuckdbStore(FlowStore):
             try:
                 return await asyncio.get_running_loop().run_in_executor(readers, read)
             except duckdb.Error:
-                # The applier may be opening the database anew.
-                logger.warning("read failed", exc_info=True, extra={"attempt": attempt + 1})
-                await asyncio.sleep(_READ_RETRY_S)
-        raise NotAccepting("the store cannot be read now", retry_after_s=5)
+                await self._after_failed_read(attempt)
+        raise NotAccepting(_UNREADABLE, retry_after_s=5)
+
+    async def _after_failed_read(self, attempt: int) -> None:
+        """The applier may be opening the database anew: worth another attempt."""
+        logger.warning("read failed", exc_info=True, extra={"attempt": attempt + 1})
+        await asyncio.sleep(_READ_RETRY_S)
 
     async def _in_journal_thread(self, work: Callable[[], Answer]) -> Answer:
         thread = self._journal_thread
