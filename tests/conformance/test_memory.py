@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from flowtally.clock import ManualClock
-from flowtally.ports import FlowStore
-from flowtally.stores.memory import MemoryStore
+from tests.conformance.laws import StoreLaws
 from tests.conformance.store_contract import StoreContract
+from tests.conformance.subjects import Memory
 
 
-class TestMemoryStore(StoreContract):
-    survives_restart = False
-
-    def make_store(self, folder: Path, clock: ManualClock, retention_ms: int) -> FlowStore:
-        return MemoryStore(clock, retention_ms=retention_ms)
+class TestMemoryStore(StoreContract, StoreLaws):
+    subject = Memory()

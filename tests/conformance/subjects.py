@@ -1,0 +1,96 @@
+"""The stores that are held to the contract: how each is made, and what it promises beyond it.
+
+A new store joins by one class here and a file of ten lines; see `test_memory.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from flowtally.clock import ManualClock
+from flowtally.ports import FlowStore
+from flowtally.stores.duckdb.store import DuckdbSettings, DuckdbStore
+from flowtally.stores.memory import MemoryStore
+from tests.conformance.batches import HOUR_MS
+
+Story = Callable[[FlowStore, ManualClock], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Periods:
+    """How long a store keeps what."""
+
+    retention_ms: int = 7 * 24 * HOUR_MS
+    batch_ids_keep_ms: int = 24 * HOUR_MS
+
+
+class Subject(ABC):
+    """A store under test."""
+
+    survives_restart: bool
+
+    @abstractmethod
+    def make_store(self, folder: Path, clock: ManualClock, periods: Periods) -> FlowStore:
+        """A store over a folder, not yet started."""
+
+    @abstractmethod
+    async def expire(self, store: FlowStore) -> None:
+        """Brings a store that expires in the background to do so now."""
+
+    def run(
+        self,
+        folder: Path,
+        story: Story,
+        clock: ManualClock | None = None,
+        periods: Periods = Periods(),
+    ) -> None:
+        """Starts a store, tells it a story, and closes it."""
+        clock = clock or ManualClock()
+
+        async def told() -> None:
+            store = self.make_store(folder, clock, periods)
+            await store.start()
+            try:
+                await story(store, clock)
+            finally:
+                await store.close()
+
+        asyncio.run(told())
+
+
+class Memory(Subject):
+    survives_restart = False
+
+    def make_store(self, folder: Path, clock: ManualClock, periods: Periods) -> FlowStore:
+        return MemoryStore(
+            clock,
+            retention_ms=periods.retention_ms,
+            batch_ids_keep_ms=periods.batch_ids_keep_ms,
+        )
+
+    async def expire(self, store: FlowStore) -> None:
+        """It does so with every read and write."""
+
+
+class Duckdb(Subject):
+    survives_restart = True
+
+    def make_store(self, folder: Path, clock: ManualClock, periods: Periods) -> FlowStore:
+        return DuckdbStore(
+            folder,
+            clock,
+            DuckdbSettings(
+                retention_ms=periods.retention_ms,
+                batch_ids_keep_ms=periods.batch_ids_keep_ms,
+            ),
+        )
+
+    async def expire(self, store: FlowStore) -> None:
+        assert isinstance(store, DuckdbStore)
+        await store.tidy()
+        # A read would not wait longer than the read barrier for the expiry to be carried out.
+        assert await store.applier.wait_applied(store.journal.last_sequence, 60)
