@@ -1,10 +1,20 @@
 # Everything a developer or CI does; `make` explains itself.
 .DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
 .PHONY: help setup setup-dev run test check crash bench lock clean
 PYTHON ?= python3
 BIN := .venv/bin
+SOURCES := src tests benchmarks
 KILLS ?= 1000
+SEED ?=
 ARGS ?=
+
+# uv installs in seconds what takes pip minutes; where uv finds no registry, pip's own settings may
+# know one. $(1) is what to install.
+install = $(BIN)/uv pip install --quiet --python $(BIN)/python $(1) \
+	|| $(BIN)/python -m pip install --quiet --disable-pip-version-check $(1)
+compile = $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate \
+	--no-emit-index-url --no-emit-find-links --python-version 3.11
 
 help: ## print this list
 	@echo "make TARGET, where TARGET is one of"
@@ -20,35 +30,35 @@ setup-dev: .venv/.ready-dev ## the same with everything to test
 	@touch $@
 
 .venv/.ready: .venv/bin/uv requirements.lock pyproject.toml
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	$(call install,--require-hashes -r requirements.lock)
+	$(call install,--no-deps --no-build-isolation --editable .)
 	@touch $@
 
 .venv/.ready-dev: .venv/.ready requirements-dev.lock
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements-dev.lock
+	$(call install,--require-hashes -r requirements-dev.lock)
 	@touch $@
 
 run: .venv/.ready ## serve on 127.0.0.1:8080 with the data in ./data; ARGS are passed on
 	@exec $(BIN)/flowtally serve $(ARGS)
 
-test: .venv/.ready-dev ## run all tests
+test: .venv/.ready-dev ## run all tests; ARGS are passed on to pytest
 	$(BIN)/python -m pytest $(ARGS)
 
 check: .venv/.ready-dev ## format, lint, types, layers, docs
-	$(BIN)/ruff format --check src tests
-	$(BIN)/ruff check src tests
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/repo
 
-crash: .venv/.ready-dev ## kill the service KILLS times (1000) under load and compare with an oracle
-	KILLS=$(KILLS) $(BIN)/python -m tests.crash.campaign
+crash: .venv/.ready-dev ## kill the service KILLS times (1000), compare with an oracle; SEED repeats one
+	$(BIN)/python -m tests.crash.campaign --kills $(KILLS) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
-bench: .venv/.ready-dev ## measure beside the service everyone writes first
+bench: .venv/.ready-dev ## measure beside the service everyone writes first; ARGS are passed on
 	$(BIN)/python -m benchmarks.run $(ARGS)
 
-lock: .venv/bin/uv ## resolve the lock files anew
-	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links --python-version 3.11 -o requirements.lock pyproject.toml requirements-build.in
-	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links --python-version 3.11 -c requirements.lock -o requirements-dev.lock --group dev
+lock: .venv/bin/uv ## resolve the lock files anew; ARGS=--upgrade takes newer versions
+	$(compile) $(ARGS) --extra server -o requirements.lock pyproject.toml requirements-build.in
+	$(compile) $(ARGS) -c requirements.lock --group dev -o requirements-dev.lock
 
 clean: ## remove what was built; the data stays
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

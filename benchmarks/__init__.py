@@ -1,1 +1,1 @@
-"""Measurements: scripts, never timed tests. `make bench` runs them; `results/` keeps what they say."""
+"""Measurements: scripts, never timed tests. `make bench` runs them, `results/` keeps figures."""

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from tests.repo.files import modules, name_of
+from flowtally.wire.fields import NAME_FIELDS
+from tests.repo.files import ROOT, modules, name_of
 
 MODEL = ("model", "errors", "limits", "clock", "steps")
 ALLOWED: dict[str, tuple[str, ...]] = {
@@ -114,3 +117,40 @@ def test_only_problems_decides_a_status(path: Path) -> None:
         if isinstance(node, ast.Constant) and isinstance(node.value, int)
     }
     assert not found & {200, 202, 304, *range(400, 432), *range(500, 512)}
+
+
+@pytest.mark.parametrize("path", modules(), ids=name_of)
+def test_only_the_wire_knows_names_on_the_wire(path: Path) -> None:
+    """As keys of JSON. The columns of a store's tables are its own, and named the same; bytes are
+    no sign, because accounts have them as well."""
+    if room(name_of(path)) in ("wire", "stores") or path.name == "openapi.py":
+        return
+    found = {
+        node.value
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
+    assert not found & set(NAME_FIELDS)
+
+
+def test_the_client_runs_where_the_server_is_not_installed() -> None:
+    """Runs `flowtally send --help` and imports the client in an interpreter that refuses the
+    server's packages."""
+    program = f"""
+import sys
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {SERVER - {"sqlite3"}}:
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Refuse())
+import flowtally.client.sending, flowtally.importers.aws_vpc
+from flowtally.cli.main import main
+main(["send", "--help"])
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", ["tests/oracle.py", "benchmarks/traffic.py", "benchmarks/load.py"])
+def test_what_the_product_is_held_against_knows_nothing_of_it(name: str) -> None:
+    assert not {one for one in imported(ROOT / name) if room(one) == "flowtally"}

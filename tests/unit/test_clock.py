@@ -1,0 +1,46 @@
+"""The clocks: the real one reads the machine, the manual one moves only when told."""
+
+from __future__ import annotations
+
+import time
+
+from flowtally.clock import ManualClock, SystemClock
+
+HOUR_MS = 3_600_000
+
+
+def test_the_manual_clock_stands_still() -> None:
+    clock = ManualClock(5)
+    assert [clock.now_ms(), clock.now_ms()] == [5, 5]
+    assert clock.monotonic_s() == clock.monotonic_s() == 0.0
+
+
+def test_time_that_passes_moves_both_readings() -> None:
+    clock = ManualClock(5)
+    clock.advance_ms(1_500)
+    assert (clock.now_ms(), clock.monotonic_s()) == (1_505, 1.5)
+
+
+def test_a_jump_moves_the_wall_clock_alone() -> None:
+    clock = ManualClock(HOUR_MS)
+    clock.advance_ms(2_000)
+    clock.jump_ms(-HOUR_MS)
+    assert (clock.now_ms(), clock.monotonic_s()) == (2_000, 2.0)
+
+
+def test_an_arrival_hour_ends_with_its_last_millisecond() -> None:
+    clock = ManualClock(7 * HOUR_MS)
+    assert clock.arrival_hour() == 7
+    clock.advance_ms(HOUR_MS - 1)
+    assert clock.arrival_hour() == 7
+    clock.advance_ms(1)
+    assert clock.arrival_hour() == 8
+
+
+def test_the_system_clock_reads_the_machine() -> None:
+    clock = SystemClock()
+    before_s = time.monotonic()
+    assert before_s <= clock.monotonic_s() <= time.monotonic()
+    # NTP may set the wall clock back between two readings, but not by a minute.
+    assert abs(clock.now_ms() - time.time() * 1000) < 60_000
+    assert clock.arrival_hour() in (int(time.time()) // 3600 - 1, int(time.time()) // 3600)
