@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+from io import BufferedReader
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
 import typer
 
@@ -73,8 +74,9 @@ def aws_vpc(
         try:
             with told(client, sent) as on_sent:
                 for file in files:
-                    stream = sys.stdin.buffer if file == "-" else Path(file).open("rb")
-                    with stream:
+                    # Of standard input, its own buffered reader; typeshed knows less of it.
+                    stdin = cast(BufferedReader, sys.stdin.buffer)
+                    with stdin if file == "-" else Path(file).open("rb") as stream:
                         entries = entries_of(lines_of(stream, file), rules, read, file)
                         batches = keyed_batches(entries, batch_lines, f"aws-vpc:{key_prefix}")
                         send_batches(client, batches, connections, sent, on_sent)

@@ -6,10 +6,9 @@ Memory is bounded by the longest line that is permitted. Closes nothing: the str
 from __future__ import annotations
 
 import gzip
-import io
 import zlib
 from collections.abc import Iterator
-from typing import BinaryIO, cast
+from io import BufferedReader
 
 from flowtally.errors import InvalidInput
 
@@ -17,12 +16,10 @@ _GZIP_MAGIC = b"\x1f\x8b"
 _LINE_BYTES_MAX = 64 * 1024
 
 
-def lines_of(stream: BinaryIO, name: str) -> Iterator[bytes]:
+def lines_of(stream: BufferedReader, name: str) -> Iterator[bytes]:
     """Raises `InvalidInput` naming the input where it is damaged, cut off, or no text."""
-    # A pipe gives what it has; the buffered reader lets the first bytes be looked at and kept.
-    buffered = io.BufferedReader(cast(io.RawIOBase, stream))
-    is_gzip = buffered.peek(2)[:2] == _GZIP_MAGIC
-    source = cast(BinaryIO, gzip.GzipFile(fileobj=buffered) if is_gzip else buffered)
+    is_gzip = stream.peek(len(_GZIP_MAGIC)).startswith(_GZIP_MAGIC)
+    source = gzip.GzipFile(fileobj=stream) if is_gzip else stream
     number = 0
     try:
         while line := source.readline(_LINE_BYTES_MAX):
@@ -32,6 +29,3 @@ def lines_of(stream: BinaryIO, name: str) -> Iterator[bytes]:
             yield line.rstrip(b"\r\n")
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise InvalidInput(f"{name}: damaged gzip after line {number}: {error}") from error
-    finally:
-        # Without it, closing the reader would close the stream too.
-        buffered.detach()
