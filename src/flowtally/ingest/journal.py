@@ -20,7 +20,7 @@ import sqlite3
 import threading
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from flowtally import limits
@@ -124,9 +124,10 @@ class Journal:
         if self._writer is not None:
             with suppress(NotAccepting):
                 self.tidy()
-        for connection in (self._reader, self._writer):
-            if connection is not None:
-                connection.close()
+        with _log_kept(self.path) if self.failure_is_final else nullcontext():
+            for connection in (self._reader, self._writer):
+                if connection is not None:
+                    connection.close()
         self._reader = self._writer = None
 
     def commit(self, batches: Sequence[Batch]) -> tuple[list[Receipt | KeyReused], list[Committed]]:
@@ -361,6 +362,23 @@ class Journal:
         if self._reader is None:
             raise NotAccepting("the journal is closed")
         return self._reader
+
+
+@contextmanager
+def _log_kept(path: Path) -> Iterator[None]:
+    """Keeps the connections that close meanwhile from bringing the log into the database.
+
+    The last one to close would do that, and sync once more after a failed sync. The one that is
+    opened here is the last instead, and it may not write.
+    """
+    last = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+    try:
+        # Until it has read something it takes no part in the log.
+        with suppress(sqlite3.Error):
+            last.execute("SELECT * FROM sqlite_schema LIMIT 1").fetchall()
+        yield
+    finally:
+        last.close()
 
 
 def _roll_back(writer: sqlite3.Connection) -> None:
