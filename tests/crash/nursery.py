@@ -3,7 +3,7 @@
 Most of a start is importing, which no crash can disturb; without it a test kills ten times as often
 in the same time. A forked service is a process like any other: it opens its files after the fork,
 and kill -9 ends it as it ends one that was started by `exec`. Where a fault must be loaded with the
-process, and in `make crash`, services are started by `exec`.
+process, and now and then in `make crash`, services are started by `exec`.
 
 The nursery forks twice, so a service is nobody's child but ours: this process adopts it (it is a
 "subreaper") and sees its exit code.

@@ -100,12 +100,12 @@ class Service:
         """Changes how the next process is started."""
         self.launch = replace(self.launch, **changes)  # type: ignore[arg-type]
 
-    def start(self) -> None:
-        """Starts a process and does not wait for it."""
+    def start(self, by_exec: bool = False) -> None:
+        """Starts a process and does not wait for it; `by_exec` even where there is a nursery."""
         assert not self.is_alive(), "the last process is still there"
         self.starts += 1
         order = msgspec.json.encode(self.launch)
-        if self._nursery is not None and not self.environment:
+        if self._nursery is not None and not self.environment and not by_exec:
             self._process = self._nursery.fork(order, self.output_path)
         else:
             self._process = self._execute(order)
@@ -163,10 +163,10 @@ class Service:
         except NoAnswer:
             return False
 
-    def start_ready(self) -> float:
+    def start_ready(self, by_exec: bool = False) -> float:
         """Starts a process and waits until it accepts; returns how many seconds that took."""
         began_s = time.monotonic()
-        self.start()
+        self.start(by_exec)
         self.wait_ready()
         return time.monotonic() - began_s
 
