@@ -1,0 +1,41 @@
+"""DuckDB's file, beside readers that never pause."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+from flowtally.stores.duckdb.database import Database
+from flowtally.stores.duckdb.reads import snapshot
+
+
+def test_a_checkpoint_is_made_however_many_read(tmp_path: Path) -> None:
+    """A reader may still be tidying up the writer's last transaction, which counts as active."""
+    database = Database(tmp_path / "sums.duckdb")
+    database.open("folder")
+    done = threading.Event()
+    reads = [0]
+
+    def read() -> None:
+        while not done.is_set():
+            with snapshot(database, []) as now:
+                now.sums(1)
+            reads[0] += 1
+
+    readers = [threading.Thread(target=read) for _ in range(3)]
+    for reader in readers:
+        reader.start()
+    try:
+        for number in range(1, 21):
+            database.writer.begin()
+            database.writer.execute("INSERT INTO recent VALUES (1, 1, 'a', 'b', 'v', 1, 2, 1)")
+            database.writer.execute("UPDATE state SET applied = ?", [number])
+            database.writer.commit()
+            database.settle()
+            assert database.log_bytes() == 0
+    finally:
+        done.set()
+        for reader in readers:
+            reader.join()
+        database.close()
+    assert reads[0] > 0
