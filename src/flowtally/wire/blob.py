@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 import zlib
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import accumulate, chain, pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -76,32 +76,26 @@ def encode_tally(tally: Tally) -> bytes:
 
 def decode_tally(blob: bytes) -> Tally:
     """The tally of a blob. Raises `ValueError` naming what is damaged."""
-    return merge_blobs([blob])
-
-
-def merge_blobs(blobs: Iterable[bytes]) -> Tally:
-    """The tallies of several blobs, summed into one."""
-    merged = Tally()
-    for blob in blobs:
-        found = _read(blob)
-        names = [
-            bytes(found.text[start:end]).decode()
-            for start, end in pairwise(found.offsets.cast("I"))
-        ]
-        columns = [[names[index] for index in column.cast("I")] for column in found.name_indexes]
-        flows = zip(*columns, found.hour.cast("I"), strict=True)
-        rx, tx = (_integers(column, found.wide) for column in (found.bytes_rx, found.bytes_tx))
-        for flow, bytes_rx, bytes_tx, records in zip(
-            flows, rx, tx, found.records.cast("Q"), strict=True
-        ):
-            merged.add(flow, bytes_rx, bytes_tx, records)
-    return merged
+    found = _read(blob)
+    names = [
+        bytes(found.text[start:end]).decode() for start, end in pairwise(found.offsets.cast("I"))
+    ]
+    columns = [[names[index] for index in column.cast("I")] for column in found.name_indexes]
+    flows = zip(*columns, found.hour.cast("I"), strict=True)
+    rx, tx = (_integers(column, found.wide) for column in (found.bytes_rx, found.bytes_tx))
+    sums = zip(rx, tx, found.records.cast("Q"), strict=True)
+    return Tally({flow: list(row) for flow, row in zip(flows, sums, strict=True)})
 
 
 def blob_rows(blob: bytes) -> int:
     """How many flows a blob holds, from its header alone."""
     rows: int = _HEADER.unpack_from(blob)[3]
     return rows
+
+
+def blob_hours(blob: bytes) -> set[int]:
+    """The hour labels a blob touches. Raises `ValueError` naming what is damaged."""
+    return set(_read(blob).hour.cast("I"))
 
 
 def blobs_to_arrow(blobs: Sequence[bytes]) -> pa.Table:

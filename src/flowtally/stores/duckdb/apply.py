@@ -7,17 +7,16 @@ journal deletes what was applied only after this transaction is durable. So what
 
 from __future__ import annotations
 
-from array import array
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import duckdb
 import pyarrow as pa
 
 from flowtally.ingest.journal_rows import Pending
 from flowtally.steps import OnStep
-from flowtally.wire.blob import blob_rows, blobs_to_arrow
+from flowtally.stores.duckdb.incoming import Incoming, incoming_of
 
 _APPEND = """
 INSERT INTO recent
@@ -25,48 +24,11 @@ SELECT arrival_hour, hour, src_app, dest_app, vpc_id,
        SUM(bytes_rx::HUGEINT), SUM(bytes_tx::HUGEINT), SUM(records)
 FROM incoming GROUP BY ALL
 """
-_CHANGED = """
-CREATE TEMP TABLE changed AS
-SELECT hour, MAX(sequence) AS revision, MAX(arrived_ms) AS changed_ms FROM incoming GROUP BY hour
-"""
 _UPDATE_HOURS = """
 UPDATE hours SET revision = changed.revision, changed_ms = changed.changed_ms
 FROM changed WHERE hours.hour = changed.hour
 """
 _INSERT_HOURS = "INSERT INTO hours SELECT * FROM changed ANTI JOIN hours USING (hour)"
-
-
-@dataclass(frozen=True, slots=True)
-class Incoming:
-    """Pending batches as rows.
-
-    `table` has the columns of `blobs_to_arrow` and each row's `arrival_hour`, `sequence` and
-    `arrived_ms` (int64); a flow may occur in several rows. `rows` counts them by arrival hour.
-    """
-
-    table: pa.Table
-    rows: Counter[int]
-
-
-def incoming_of(pending: Sequence[Pending]) -> Incoming:
-    """Reads the tallies of pending batches, at least one, into rows."""
-    rows: Counter[int] = Counter()
-    arrival_hours, sequences, arrivals_ms = array("q"), array("q"), array("q")
-    for entry in pending:
-        count = blob_rows(entry.tally)
-        rows[entry.arrival_hour] += count
-        arrival_hours.extend([entry.arrival_hour] * count)
-        sequences.extend([entry.sequence] * count)
-        arrivals_ms.extend([entry.arrived_ms] * count)
-    table = blobs_to_arrow([entry.tally for entry in pending])
-    for name, column in (
-        ("arrival_hour", arrival_hours),
-        ("sequence", sequences),
-        ("arrived_ms", arrivals_ms),
-    ):
-        values = pa.Array.from_buffers(pa.int64(), len(column), [None, pa.py_buffer(column)])
-        table = table.append_column(name, values)
-    return Incoming(table, rows)
 
 
 def apply_batches(
@@ -77,15 +39,10 @@ def apply_batches(
     connection.begin()
     try:
         if len(incoming.table):
-            connection.register("incoming", incoming.table)
-            try:
+            with _visible(connection, incoming=incoming.table, changed=_changed_of(incoming)):
                 connection.execute(_APPEND)
-                connection.execute(_CHANGED)
                 connection.execute(_UPDATE_HOURS)
                 connection.execute(_INSERT_HOURS)
-                connection.execute("DROP TABLE changed")
-            finally:
-                connection.unregister("incoming")
         for arrival_hour, batches in Counter(entry.arrival_hour for entry in pending).items():
             _count_batches(connection, arrival_hour, batches)
         connection.execute("UPDATE state SET applied = ?", [pending[-1].sequence])
@@ -104,6 +61,28 @@ def roll_back(connection: duckdb.DuckDBPyConnection) -> None:
     except duckdb.Error:
         # The database may have been invalidated as a whole; it is opened anew by the applier.
         return
+
+
+@contextmanager
+def _visible(connection: duckdb.DuckDBPyConnection, **tables: pa.Table) -> Iterator[None]:
+    """Makes tables of ours known to DuckDB by their names, for a while."""
+    for name, table in tables.items():
+        connection.register(name, table)
+    try:
+        yield
+    finally:
+        for name in tables:
+            connection.unregister(name)
+
+
+def _changed_of(incoming: Incoming) -> pa.Table:
+    revisions = incoming.revisions
+    columns = {
+        "hour": list(revisions),
+        "revision": [one.number for one in revisions.values()],
+        "changed_ms": [one.changed_ms for one in revisions.values()],
+    }
+    return pa.table({name: pa.array(column, pa.int64()) for name, column in columns.items()})
 
 
 def _count_batches(connection: duckdb.DuckDBPyConnection, arrival_hour: int, batches: int) -> None:

@@ -14,8 +14,8 @@ import duckdb
 
 from flowtally.ingest.journal_rows import AcceptedLine, Pending
 from flowtally.model import Account, HourSummary, Ledger, LedgerLine, Revision, Sums
-from flowtally.stores.duckdb.apply import incoming_of
 from flowtally.stores.duckdb.database import SUMS, Database, applied_of
+from flowtally.stores.duckdb.incoming import incoming_of
 
 _ROWS = "SELECT arrival_hour, hour, src_app, dest_app, vpc_id, bytes_rx, bytes_tx, records"
 _PENDING_ROWS = (
@@ -36,20 +36,17 @@ class Snapshot:
             if entry.sequence > self.applied and entry.expire_before is None
         ]
         self._rows = SUMS
+        self._newer: dict[int, Revision] = {}
         if self.pending:
-            incoming = incoming_of(self.pending).table
-            cursor.register("pending_rows", incoming)
+            incoming = incoming_of(self.pending)
+            self._newer = incoming.revisions
+            cursor.register("pending_rows", incoming.table)
             self._rows = f"({_ROWS} FROM {SUMS} UNION ALL {_PENDING_ROWS})"
 
     def revision(self, hour: int) -> Revision:
         """How the hour stands in this snapshot."""
-        if self.pending:
-            [(sequence, arrived_ms)] = self._cursor.execute(
-                "SELECT MAX(sequence), MAX(arrived_ms) FROM pending_rows WHERE hour = ?",
-                [hour],
-            ).fetchall()
-            if sequence is not None:
-                return Revision(sequence, arrived_ms)
+        if hour in self._newer:
+            return self._newer[hour]
         rows = self._cursor.execute(
             "SELECT revision, changed_ms FROM hours WHERE hour = ?", [hour]
         ).fetchall()
@@ -85,11 +82,7 @@ class Snapshot:
             hour: Revision(number, changed_ms)
             for hour, number, changed_ms in self._cursor.execute("SELECT * FROM hours").fetchall()
         }
-        if self.pending:
-            newer = self._cursor.execute(
-                "SELECT hour, MAX(sequence), MAX(arrived_ms) FROM pending_rows GROUP BY hour"
-            ).fetchall()
-            revisions.update({hour: Revision(number, ms) for hour, number, ms in newer})
+        revisions.update(self._newer)
         return [
             HourSummary(hour, flows, int(records), int(rx), int(tx), revisions[hour])
             for hour, flows, records, rx, tx in rows
