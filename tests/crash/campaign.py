@@ -1,4 +1,6 @@
-"""Random kills: eight writers send, the process dies by kill -9 again and again, nothing is lost.
+"""Random kills: eight writers send, two readers read, the process dies by kill -9 again and again.
+
+Nothing is lost, nothing is counted twice, and no total that was read ever falls.
 
     python -m tests.crash.campaign --kills 1000 [--seed N]
 
@@ -25,6 +27,7 @@ from pathlib import Path
 from tests.crash.accounts import assert_exact, assert_sound
 from tests.crash.expected import Expected
 from tests.crash.nursery import Nursery
+from tests.crash.readers import Readers
 from tests.crash.service import READY_S_MAX, ROOT, Service, running
 from tests.crash.writers import Counts, Writers
 
@@ -32,7 +35,9 @@ READY_S_ALLOWED = 5.0
 """What the product promises, on a machine on which a bare start takes a second or less."""
 EXEC_EVERY = 20
 _DURING_START_PROBABILITY = 0.2
+_AFTER_READS_PROBABILITY = 0.4
 _ACKNOWLEDGED_MAX = 40
+_READS_MAX = 6
 _LINGER_S_MAX = 0.05
 _CHECK_EVERY = 100
 
@@ -50,6 +55,7 @@ class Outcome:
     """The same with all imports, if there was one."""
     ready_s: list[float] = field(default_factory=list)
     exec_ready_s: list[float] = field(default_factory=list)
+    reads: int = 0
     counts: Counts = field(default_factory=Counts)
     records: int = 0
     duration_s: float = 0.0
@@ -67,6 +73,7 @@ class Outcome:
             "kills (of them while starting)": f"{self.kills} ({self.kills_during_start})",
             "lost, extra": "0, 0",
             "batches acknowledged": f"{self.counts.acknowledged} ({self.records} records)",
+            "reads, of them older than what was known": f"{self.reads}, 0",
             "repeats answered as such": str(self.counts.repeated),
             "reused keys refused": str(self.counts.refused),
             "requests cut off and sent again": str(self.counts.unanswered),
@@ -112,11 +119,13 @@ def attack(
     outcome.first_start_s = service.start_ready()
     expected = Expected()
     writers = Writers(service.port, seed, expected)
+    readers = Readers(service.port, seed, expected)
     writers.start()
+    readers.start()
     try:
         while outcome.kills < kills:
             by_exec = bool(exec_every) and draw.randrange(exec_every or 1) == 0
-            _kill_once(service, writers, draw, outcome, by_exec)
+            _kill_once(service, writers, readers, draw, outcome, by_exec)
             if outcome.kills % _CHECK_EVERY == 0:
                 print(f"{outcome.kills} kills", file=sys.stderr, flush=True)
             if duration_s_max is not None and time.monotonic() - began_s > duration_s_max:
@@ -125,19 +134,28 @@ def attack(
     except BaseException:
         writers.abandon()
         raise
+    finally:
+        readers.stop()
     assert_exact(service, expected)
     assert service.stop() == 0, service.output()
     assert_sound(service.data, expected)
     outcome.counts = writers.counts
+    outcome.reads = readers.answered
     outcome.records = expected.records
     outcome.duration_s = time.monotonic() - began_s
     return outcome
 
 
 def _kill_once(
-    service: Service, writers: Writers, draw: random.Random, outcome: Outcome, by_exec: bool
+    service: Service,
+    writers: Writers,
+    readers: Readers,
+    draw: random.Random,
+    outcome: Outcome,
+    by_exec: bool,
 ) -> None:
-    if draw.random() < _DURING_START_PROBABILITY:
+    when = draw.random()
+    if when < _DURING_START_PROBABILITY:
         service.kill()
         outcome.kills += 1
         service.start()
@@ -145,8 +163,13 @@ def _kill_once(
         threading.Event().wait(draw.uniform(0, outcome.first_start_s))
         outcome.kills_during_start += 1
     else:
-        wanted = draw.randint(1, _ACKNOWLEDGED_MAX)
-        assert writers.wait_acknowledged(wanted, READY_S_MAX), "no acknowledgements come"
+        if when < _DURING_START_PROBABILITY + _AFTER_READS_PROBABILITY:
+            # Long enough for the applier to be at work.
+            wanted = draw.randint(1, _READS_MAX)
+            assert readers.wait_answered(wanted, READY_S_MAX), "no read is answered"
+        else:
+            wanted = draw.randint(1, _ACKNOWLEDGED_MAX)
+            assert writers.wait_acknowledged(wanted, READY_S_MAX), "no acknowledgements come"
         threading.Event().wait(draw.uniform(0, _LINGER_S_MAX))
         assert service.is_alive(), f"it died by itself: {service.output()}"
     service.kill()

@@ -12,6 +12,9 @@ from typing import Any
 from tests.crash.batches import HOURS, Record, Sending
 from tests.crash.calls import get
 
+Totals = dict[tuple[str, str, str], tuple[int, int]]
+"""Received and sent bytes of each flow of an hour."""
+
 
 class Expected:
     """The sums of every batch that was counted, and how many there were; safe from any thread."""
@@ -52,6 +55,15 @@ class Expected:
             }
             for (src_app, dest_app, vpc_id), (bytes_rx, bytes_tx) in rows
         ]
+
+    def totals(self, hour: int) -> Totals:
+        """The bytes of each flow of an hour."""
+        with self._lock:
+            return {
+                flow[1:]: (total[0], total[1])
+                for flow, total in self._sums.items()
+                if flow[0] == hour
+            }
 
     def bytes_total(self) -> tuple[int, int]:
         """Received and sent bytes of everything counted."""

@@ -21,3 +21,4 @@ def test_random_kills(service: Service, seed: int) -> None:
     print(outcome.table())
     assert outcome.kills >= min(kills, KILLS_MIN), "too few kills to prove anything"
     assert outcome.counts.acknowledged > 0
+    assert outcome.reads > 0
