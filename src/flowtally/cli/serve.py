@@ -83,17 +83,19 @@ def _stop_on_signals(stop: asyncio.Event, drain: Callable[[], None]) -> None:
     import asyncio
     import signal
 
-    def on_signal() -> None:
-        if stop.is_set():
-            # Whatever was acknowledged is on the disk; nobody else waits for anything.
+    def on_signal(number: int) -> None:
+        if not stop.is_set():
+            logger.info("stopping")
+            drain()
+            stop.set()
+        elif number == signal.SIGINT:
+            # Somebody presses Ctrl-C again and means it; what was acknowledged is on the disk. A
+            # second SIGTERM only comes where a group is told and its parent passes it on.
             os._exit(1)
-        logger.info("stopping")
-        drain()
-        stop.set()
 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, on_signal)
+        loop.add_signal_handler(number, on_signal, number)
 
 
 def _greet(settings: Settings, url: str) -> None:
