@@ -73,10 +73,16 @@ def _summary(sent: Sent, client: FlowClient, seconds: float) -> str:
     repeated = ""
     if sent.batches_repeated:
         repeated = (
-            f" ({sent.batches_repeated} batches with {sent.records_repeated} records of them"
-            " repeated: counted before, and not again)"
+            f" ({_counted(sent.batches_repeated, 'batch', 'batches')} with"
+            f" {_counted(sent.records_repeated, 'record', 'records')} of them repeated: counted"
+            " before, and not again)"
         )
     return (
-        f"{sent.records} records in {sent.batches} batches{repeated}, {sent.body_bytes} bytes,"
-        f" {client.retries} retries, {seconds:.1f} s{rate}"
+        f"{_counted(sent.records, 'record', 'records')} in"
+        f" {_counted(sent.batches, 'batch', 'batches')}{repeated}, {sent.body_bytes} bytes,"
+        f" {_counted(client.retries, 'retry', 'retries')}, {seconds:.1f} s{rate}"
     )
+
+
+def _counted(count: int, one: str, more: str) -> str:
+    return f"{count} {one if count == 1 else more}"

@@ -59,11 +59,11 @@ def summary(ended: Ended) -> str:
 def test_a_file_sent_twice_counts_once(call: Call, url: str) -> None:
     """As an array and, because that is another input, as lines."""
     Path("f.json").write_text(json.dumps(RECORDS))
-    assert summary(call("send", "f.json", "--url", url)).startswith("5 records in 1 batches, ")
+    assert summary(call("send", "f.json", "--url", url)).startswith("5 records in 1 batch, ")
     assert_counted(url, RECORDS)
     again = summary(call("send", "f.json", "--url", url))
     assert again.startswith(
-        "5 records in 1 batches (1 batches with 5 records of them repeated: counted before, and"
+        "5 records in 1 batch (1 batch with 5 records of them repeated: counted before, and"
         " not again), "
     )
     assert_counted(url, RECORDS)
