@@ -126,17 +126,23 @@ def running(subject: Subject, folder: Path) -> Iterator[Running]:
         process.wait()
 
 
-def assert_sums(running_one: Running, expected: ExpectedSums) -> None:
+def assert_sums(started: Running, expected: ExpectedSums) -> None:
     """Raises `SubjectFailed` unless every sum is as expected, and nothing else is there."""
     found: ExpectedSums = {}
     for hour in sorted({key[3] for key in expected}):
-        for row in json.loads(running_one.sums(hour)):
+        for row in json.loads(started.sums(hour)):
             key = (row["src_app"], row["dest_app"], row["vpc_id"], row["hour"])
             found[key] = (row["bytes_rx"], row["bytes_tx"])
-    if found != expected:
-        keys = found.keys() | expected.keys()
-        wrong = {key for key in keys if found.get(key) != expected.get(key)}
-        raise SubjectFailed(f"{running_one.subject.name} has {len(wrong)} wrong sums: {min(wrong)}")
+    assert_equal(found, expected, started.subject.name)
+
+
+def assert_equal(found: ExpectedSums, expected: ExpectedSums, name: str) -> None:
+    """Raises `SubjectFailed` with the number of differences, and the first of them."""
+    keys = found.keys() | expected.keys()
+    wrong = sorted(key for key in keys if found.get(key) != expected.get(key))
+    if wrong:
+        first = f"{wrong[0]}: {found.get(wrong[0])}, not {expected.get(wrong[0])}"
+        raise SubjectFailed(f"{name} has {len(wrong)} wrong sums, as {first}")
 
 
 def disk_bytes(folder: Path) -> int:

@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import Depends, FastAPI
+from fastapi import Depends, FastAPI, Request
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import BigInteger, Index, String, event, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
@@ -74,10 +74,18 @@ class Row(Base):
     bytes_tx: Mapped[int] = mapped_column(BigInteger)
 
 
+async def session(request: Request) -> AsyncIterator[AsyncSession]:
+    """A session for one request."""
+    async with request.app.state.sessions() as opened:
+        yield opened
+
+
+Session = Annotated[AsyncSession, Depends(session)]
+
+
 def create_app(folder: Path) -> FastAPI:
     """The application on a folder."""
     engine = create_async_engine(f"sqlite+aiosqlite:///{folder / 'records.sqlite'}")
-    sessions = async_sessionmaker(engine)
     one_writer = asyncio.Lock()
 
     @event.listens_for(engine.sync_engine, "connect")
@@ -86,19 +94,14 @@ def create_app(folder: Path) -> FastAPI:
             connection.execute(f"PRAGMA {setting}")
 
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with engine.begin() as connection:
             await connection.run_sync(Base.metadata.create_all)
+        app.state.sessions = async_sessionmaker(engine)
         yield
         await engine.dispose()
 
     app = FastAPI(title="One row per record", lifespan=lifespan)
-
-    async def session() -> AsyncIterator[AsyncSession]:
-        async with sessions() as opened:
-            yield opened
-
-    Session = Annotated[AsyncSession, Depends(session)]
 
     @app.post("/v1/flows")
     async def post_flows(records: list[Record], database: Session) -> Taken:
