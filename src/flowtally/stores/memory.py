@@ -51,7 +51,8 @@ class _Arrival:
 class _Known:
     fingerprint: bytes
     receipt: Receipt
-    arrived_ms: int
+    arrived_s: float
+    """By the clock that never goes back: in order, and no jump of the other forgets it early."""
 
 
 class MemoryStore(FlowStore):
@@ -94,7 +95,9 @@ class MemoryStore(FlowStore):
         reason = self.refusing()
         if reason is not None:
             raise NotAccepting(reason)
-        return [self._take(batch) for batch in batches]
+        # Read once: a batch must not be accepted in one arrival hour and summed in the next.
+        now_ms = self._clock.now_ms()
+        return [self._take(batch, now_ms) for batch in batches]
 
     def refusing(self) -> str | None:
         if not self._open:
@@ -108,7 +111,7 @@ class MemoryStore(FlowStore):
         return None
 
     def count_refused(self, batches: int = 1) -> None:
-        self._arrival().batches_refused += batches
+        self._arrival(self._clock.arrival_hour()).batches_refused += batches
 
     async def revision(self, hour: int) -> Revision:
         self._require_open()
@@ -180,8 +183,9 @@ class MemoryStore(FlowStore):
             ),
         )
 
-    def _take(self, batch: Batch) -> Receipt | KeyReused:
-        arrival = self._arrival()
+    def _take(self, batch: Batch, now_ms: int) -> Receipt | KeyReused:
+        arrival_hour = now_ms // MILLISECONDS_PER_HOUR
+        arrival = self._arrival(arrival_hour)
         known = self._known.get(batch.batch_id) if batch.keyed else None
         if known is not None:
             if known.fingerprint == batch.fingerprint:
@@ -191,20 +195,19 @@ class MemoryStore(FlowStore):
             return KeyReused(
                 f"the Idempotency-Key {batch.batch_id!r} was used before with another body"
             )
-        now_ms = self._clock.now_ms()
         self._sequence += 1
-        self._add(batch.tally)
+        self._add(batch.tally, arrival_hour)
         arrival.accepted += batch.tally.account()
         arrival.batches_summed += 1
         for hour in batch.tally.hours():
             self._revisions[hour] = Revision(self._sequence, now_ms)
         receipt = Receipt(batch.batch_id, batch.records, len(batch.tally))
         if batch.keyed:
-            self._known[batch.batch_id] = _Known(batch.fingerprint, receipt, now_ms)
+            arrived_s = self._clock.monotonic_s()
+            self._known[batch.batch_id] = _Known(batch.fingerprint, receipt, arrived_s)
         return receipt
 
-    def _add(self, tally: Tally) -> None:
-        arrival_hour = self._clock.arrival_hour()
+    def _add(self, tally: Tally, arrival_hour: int) -> None:
         for flow, row in tally:
             arrivals = self._tallies.setdefault(flow[3], {})
             held = arrivals.setdefault(arrival_hour, Tally())
@@ -212,8 +215,8 @@ class MemoryStore(FlowStore):
             held.add(flow, *row)
             self._rows += len(held)
 
-    def _arrival(self) -> _Arrival:
-        return self._arrivals.setdefault(self._clock.arrival_hour(), _Arrival())
+    def _arrival(self, arrival_hour: int) -> _Arrival:
+        return self._arrivals.setdefault(arrival_hour, _Arrival())
 
     def _summed(self, arrival_hours: Iterable[int]) -> dict[int, Account]:
         """Counted from the rows, not from what was accepted."""
@@ -229,10 +232,10 @@ class MemoryStore(FlowStore):
 
     def _expire(self) -> None:
         """Drops what is too old, as time has it now."""
-        now_ms = self._clock.now_ms()
+        now_ms, now_s = self._clock.now_ms(), self._clock.monotonic_s()
         while self._known:
             oldest = next(iter(self._known))
-            if now_ms - self._known[oldest].arrived_ms <= self._batch_ids_keep_ms:
+            if (now_s - self._known[oldest].arrived_s) * 1000 <= self._batch_ids_keep_ms:
                 break
             del self._known[oldest]
         before = (now_ms - self._retention_ms) // MILLISECONDS_PER_HOUR
