@@ -8,9 +8,19 @@ from hypothesis import HealthCheck, settings
 
 _SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.differing_executors]
 settings.register_profile(
-    "quick", max_examples=10, deadline=None, suppress_health_check=_SLOW, print_blob=True
+    "quick",
+    max_examples=10,
+    stateful_step_count=12,
+    deadline=None,
+    suppress_health_check=_SLOW,
+    print_blob=True,
 )
 settings.register_profile(
-    "long", max_examples=1000, deadline=None, suppress_health_check=_SLOW, print_blob=True
+    "long",
+    max_examples=1000,
+    stateful_step_count=40,
+    deadline=None,
+    suppress_health_check=_SLOW,
+    print_blob=True,
 )
 settings.load_profile(os.environ.pop("FLOWTALLY_TEST_PROFILE", "quick"))

@@ -1,0 +1,28 @@
+"""Random histories of each store against the oracle; with restarts and deaths where it is durable.
+
+FLOWTALLY_TEST_PROFILE=long runs very many and longer ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from hypothesis import settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from tests.conformance.subjects import Memory
+from tests.simulation.histories import DurableHistories, Histories
+
+
+def test_histories_of_the_memory_store(tmp_path_factory: pytest.TempPathFactory) -> None:
+    tell(lambda: Histories(Memory(), tmp_path_factory.mktemp("memory")))
+
+
+def test_histories_of_the_duckdb_store(tmp_path_factory: pytest.TempPathFactory) -> None:
+    tell(lambda: DurableHistories(tmp_path_factory.mktemp("duckdb")))
+
+
+def tell(make: Callable[[], Histories]) -> None:
+    # Its type asks for a class; any callable does, as its documentation says.
+    run_state_machine_as_test(make, settings=settings())  # type: ignore[arg-type]
