@@ -1,24 +1,24 @@
-"""The load: raw HTTP/1.1 over loopback, a few connections that each wait for their answer.
+"""One client process: raw HTTP/1.1 over loopback, connections that each wait for their answer.
 
-Runs as a process of its own (`python -m benchmarks.load`), so that what it costs is not counted as
-the service's memory, and prints what it measured as JSON. Bodies are prepared before the first is
-sent. Any answer but 2xx ends the run: a figure with refused batches in it would compare nothing.
+Runs as `python -m benchmarks.load`, so that what it costs is nobody's but its own. It reads bodies
+that were prepared, says `ready`, waits for a line that says when to begin, and prints what it saw
+as JSON. Any answer but 2xx ends it: a figure with refused batches in it would compare nothing.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import json
 import sys
 import time
 import uuid
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import uvloop
-
-from benchmarks.traffic import Pool
 
 _HEAD = (
     "POST /v1/flows HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
@@ -31,20 +31,15 @@ class UnexpectedAnswer(Exception):
 
 
 @dataclass
-class Measured:
-    """What one run of the load saw. Times of the warm-up are left out; its batches are counted."""
+class Seen:
+    """What one client saw."""
 
-    batch_records: int
-    connections: int
-    seconds: float = 0.0
-    batches: int = 0
-    records_per_s: float = 0.0
-    p50_ms: float = 0.0
-    p99_ms: float = 0.0
-    worst_ms: float = 0.0
-    batches_total: int = 0
-    times: list[int] = field(default_factory=list)
-    """How often each batch of the pool was acknowledged."""
+    times: list[int]
+    """How often each body was acknowledged, in the warm-up as well."""
+    waits_s: list[float] = field(default_factory=list)
+    """How long each batch took that was begun after the warm-up."""
+    ended_s: float = 0.0
+    """When the last of them was acknowledged, on the monotonic clock."""
 
 
 class Connection(asyncio.Protocol):
@@ -90,66 +85,48 @@ class Connection(asyncio.Protocol):
         self._transport.close()
 
 
-async def measure(
-    port: int, batch_records: int, connections: int, warm_up_s: float, seconds: float
-) -> Measured:
-    """Posts for a while and says how it went."""
-    bodies = Pool(batch_records).bodies()
-    measured = Measured(batch_records, connections, times=[0] * len(bodies))
-    latencies_s: list[float] = []
-    order = iter(range(sys.maxsize))
+async def post_for_a_while(options: argparse.Namespace) -> Seen:
+    """Posts the bodies in turn, beginning at one of them, and says how it went."""
+    bodies = options.bodies.read_bytes().split(b"\n")
+    seen = Seen(times=[0] * len(bodies))
+    order = itertools.cycle((*range(options.first, len(bodies)), *range(options.first)))
     loop = asyncio.get_running_loop()
     opened = [
-        (await loop.create_connection(Connection, "127.0.0.1", port))[1] for _ in range(connections)
+        (await loop.create_connection(Connection, "127.0.0.1", options.port))[1]
+        for _ in range(options.connections)
     ]
-    warm_s = time.perf_counter() + warm_up_s
-    end_s = warm_s + seconds
-    last_s = warm_s
+    print("ready", flush=True)
+    begin_s = float(sys.stdin.readline())
+    warm_s = begin_s + options.warm_up
+    end_s = warm_s + options.seconds
+    await asyncio.sleep(begin_s - time.monotonic())
 
     async def keep_posting(connection: Connection) -> None:
-        nonlocal last_s
-        while (began_s := time.perf_counter()) < end_s:
-            index = next(order) % len(bodies)
+        while (began_s := time.monotonic()) < end_s:
+            index = next(order)
             await connection.post(bodies[index])
-            ended_s = time.perf_counter()
-            measured.times[index] += 1
+            ended_s = time.monotonic()
+            seen.times[index] += 1
             if began_s >= warm_s:
-                latencies_s.append(ended_s - began_s)
-                last_s = max(last_s, ended_s)
+                seen.waits_s.append(ended_s - began_s)
+                seen.ended_s = ended_s
 
     await asyncio.gather(*(keep_posting(connection) for connection in opened))
     for connection in opened:
         connection.close()
-    latencies_s.sort()
-    measured.seconds = last_s - warm_s
-    measured.batches = len(latencies_s)
-    measured.batches_total = sum(measured.times)
-    measured.records_per_s = len(latencies_s) * batch_records / measured.seconds
-    measured.p50_ms = 1000 * latencies_s[len(latencies_s) // 2]
-    measured.p99_ms = 1000 * latencies_s[int(len(latencies_s) * 0.99)]
-    measured.worst_ms = 1000 * latencies_s[-1]
-    return measured
+    return seen
 
 
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.load", description=__doc__)
     parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--batch-records", type=int, required=True)
-    parser.add_argument("--connections", type=int, default=8)
-    parser.add_argument("--warm-up", type=float, default=1.0, metavar="SECONDS")
-    parser.add_argument("--seconds", type=float, default=8.0)
-    options = parser.parse_args()
-    measured = uvloop.run(
-        measure(
-            options.port,
-            options.batch_records,
-            options.connections,
-            options.warm_up,
-            options.seconds,
-        )
-    )
-    print(json.dumps(asdict(measured)))
+    parser.add_argument("--bodies", type=Path, required=True, help="one on each line")
+    parser.add_argument("--first", type=int, default=0, help="the body to begin with")
+    parser.add_argument("--connections", type=int, required=True)
+    parser.add_argument("--warm-up", type=float, required=True, metavar="SECONDS")
+    parser.add_argument("--seconds", type=float, required=True)
+    print(json.dumps(asdict(uvloop.run(post_for_a_while(parser.parse_args())))))
 
 
 if __name__ == "__main__":

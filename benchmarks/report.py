@@ -27,28 +27,43 @@ def table(results: dict[str, Any]) -> str:
 Posts over {connections} connections, each waiting for its answer; acknowledged = synced. Every
 sum was held against what was sent. Ratios: how many times better Flowtally is.
 
-{_rows(_writes_head(), _writes(results))}
+{_rows(_WRITES_HEAD, _writes(results))}
+
+What each took of the processors meanwhile, in cores, and what held it back. A client is one thread:
+at 1.00 the load would be the bottleneck.
+
+{_rows(_CORES_HEAD, _cores(results))}
 
 Reads of an hour of {read["flows"]:,} flows, as JSON.
 
-{_rows(("read", "flowtally ms", "rowstore ms", "ratio"), _reads(results))}
+{_rows(_READS_HEAD, _reads(results))}
 
 {_rows(("where", ""), _where(results))}
 """
 
 
-def _writes_head() -> tuple[str, ...]:
-    return (
-        "records a batch",
-        "service",
-        "records/s",
-        "p50 ms",
-        "p99 ms",
-        "memory MiB (highest)",
-        "flows",
-        "disk bytes/flow",
-        "ratio records/s",
-    )
+_WRITES_HEAD = (
+    "records a batch",
+    "service",
+    "records/s",
+    "ratio",
+    "p50 ms",
+    "p99 ms",
+    "memory MiB (highest)",
+    "flows",
+    "disk bytes/flow",
+)
+_CORES_HEAD = (
+    "records a batch",
+    "service",
+    "service",
+    "busiest client",
+    "idle",
+    "held back by",
+    "service's µs a record",
+    "ratio",
+)
+_READS_HEAD = ("read", "flowtally ms", "rowstore ms", "ratio")
 
 
 def _writes(results: dict[str, Any]) -> Iterable[tuple[str, ...]]:
@@ -60,13 +75,30 @@ def _writes(results: dict[str, Any]) -> Iterable[tuple[str, ...]]:
                 f"{line['batch_records']:,}",
                 subject.name,
                 f"{found['records_per_s']:,.0f}",
+                f"**{ratio:.1f}**" if subject is FLOWTALLY else "",
                 f"{found['p50_ms']:,.2f}",
                 f"{found['p99_ms']:,.2f}",
                 f"{found['memory_bytes'] / _MIB:,.0f}"
                 f" ({found['memory_bytes_highest'] / _MIB:,.0f})",
                 f"{found['flows']:,}",
                 f"{found['disk_bytes_per_flow']:,.0f}",
-                f"**{ratio:.1f}**" if subject is FLOWTALLY else "",
+            )
+
+
+def _cores(results: dict[str, Any]) -> Iterable[tuple[str, ...]]:
+    for line in results["writes"]:
+        own, other = (line[subject.name]["cpu_us_per_record"] for subject in (FLOWTALLY, ROWSTORE))
+        for subject in SUBJECTS:
+            found = line[subject.name]
+            yield (
+                f"{line['batch_records']:,}",
+                subject.name,
+                f"{found['service_cores']:.2f}",
+                f"{found['client_cores']:.2f}",
+                f"{found['idle_cores']:.2f}",
+                found["held_back_by"],
+                f"{found['cpu_us_per_record']:,.1f}",
+                f"**{other / own:.1f}**" if subject is FLOWTALLY else "",
             )
 
 

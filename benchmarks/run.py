@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
+import shlex
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from benchmarks.clients import Posting, measure
 from benchmarks.machine import machine
 from benchmarks.report import table
 from benchmarks.subject import (
@@ -24,7 +26,6 @@ from benchmarks.subject import (
     SUBJECTS,
     Running,
     Subject,
-    SubjectFailed,
     assert_sums,
     disk_bytes,
     running,
@@ -37,12 +38,11 @@ _POST_RECORDS = 10_000
 
 
 def measure_writes(
-    subject: Subject, pool: Pool, options: argparse.Namespace, folder: Path
+    subject: Subject, pool: Pool, bodies: Path, posting: Posting, folder: Path
 ) -> dict[str, Any]:
     """Posts batches of one size for a while, and checks every sum."""
-    batch_records = len(pool.batches[0])
     with running(subject, folder) as started:
-        measured = _load(started, batch_records, options)
+        measured = asdict(measure(started, pool, bodies, posting))
         times = measured.pop("times")
         now, highest = started.memory_bytes()
         expected = pool.sums(times)
@@ -56,76 +56,70 @@ def measure_writes(
         "flows": flows,
         "disk_bytes": written,
         "disk_bytes_per_flow": written / flows,
-        "disk_bytes_per_record": written / (measured["batches_total"] * batch_records),
+        "disk_bytes_per_record": written / (sum(times) * pool.batch_records),
     }
 
 
-def _load(started: Running, batch_records: int, options: argparse.Namespace) -> dict[str, Any]:
-    command = [sys.executable, "-m", "benchmarks.load", "--port", str(started.port)]
-    command += ["--batch-records", str(batch_records)]
-    command += ["--connections", str(options.connections)]
-    command += ["--warm-up", str(options.warm_up), "--seconds", str(options.seconds)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    if done.returncode != 0:
-        raise SubjectFailed(f"the load on {started.subject.name} ended: {done.stderr[-2000:]}")
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
-
-
 def measure_reads(
-    subject: Subject, records: Sequence[Record], repeats: int, folder: Path
+    subject: Subject, records: Sequence[Record], options: argparse.Namespace, folder: Path
 ) -> dict[str, Any]:
-    """Reads one hour of many flows: after a restart, after each change, and unchanged."""
+    """Reads one hour of many flows: after restarts, after each change, and unchanged."""
     with running(subject, folder) as started:
         for start in range(0, len(records), _POST_RECORDS):
             started.post(body_of(records[start : start + _POST_RECORDS]))
         assert_sums(started, summed((record, 1) for record in records))
+    cold_s = []
+    for _ in range(options.restarts):
+        with running(subject, folder) as started:
+            cold_s.append(_timed_read(started))
     with running(subject, folder) as started:
-        cold_s, size_bytes = _timed_read(started)
+        _timed_read(started)
         changed_s = []
-        for _ in range(repeats):
+        for _ in range(options.repeats):
             started.post(body_of(records[:1]))
-            changed_s.append(_timed_read(started)[0])
-        unchanged_s = [_timed_read(started)[0] for _ in range(repeats)]
+            changed_s.append(_timed_read(started))
+        unchanged_s = [_timed_read(started) for _ in range(options.repeats)]
         expected = [(record, 1) for record in records]
-        expected[0] = (records[0], 1 + repeats)
+        expected[0] = (records[0], 1 + options.repeats)
         assert_sums(started, summed(expected))
     return {
         "flows": len(records),
-        "answer_bytes": size_bytes,
-        "cold_ms": 1000 * cold_s,
+        "cold_ms": 1000 * _median(cold_s),
         "changed_ms": 1000 * _median(changed_s),
         "unchanged_ms": 1000 * _median(unchanged_s),
     }
 
 
-def _timed_read(started: Running) -> tuple[float, int]:
+def _timed_read(started: Running) -> float:
     began_s = time.perf_counter()
-    body = started.sums(HOUR_OF_READS)
-    return time.perf_counter() - began_s, len(body)
+    started.sums(HOUR_OF_READS)
+    return time.perf_counter() - began_s
 
 
 def _median(values: Sequence[float]) -> float:
     return sorted(values)[len(values) // 2]
 
 
-def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+def measure_all(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Everything, as it goes into the results."""
     writes: list[dict[str, Any]] = []
     results: dict[str, Any] = {"machine": machine(folder), "writes": writes, "reads": {}}
+    posting = Posting(options.clients, options.connections, options.warm_up, options.seconds)
     for batch_records in options.batch_records:
         pool = Pool(batch_records)
+        bodies = folder / f"bodies-{batch_records}"
+        pool.write(bodies)
         line: dict[str, Any] = {"batch_records": batch_records}
         for subject in SUBJECTS:
             _say(f"{subject.name}: batches of {batch_records}")
             place = folder / f"{subject.name}-{batch_records}"
-            line[subject.name] = measure_writes(subject, pool, options, place)
+            line[subject.name] = measure_writes(subject, pool, bodies, posting, place)
         writes.append(line)
     records = hour_of_flows(options.apps, options.vpcs)
     for subject in SUBJECTS:
         _say(f"{subject.name}: reads of an hour of {len(records)} flows")
         place = folder / f"{subject.name}-reads"
-        results["reads"][subject.name] = measure_reads(subject, records, options.repeats, place)
+        results["reads"][subject.name] = measure_reads(subject, records, options, place)
     return results
 
 
@@ -142,24 +136,29 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--seconds", type=float, default=8.0, help="of each run of posts")
     parser.add_argument("--warm-up", type=float, default=2.0, help="seconds before that")
-    parser.add_argument("--connections", type=int, default=8)
+    parser.add_argument("--connections", type=int, default=8, help="of all clients together")
+    parser.add_argument("--clients", type=int, default=2, help="processes that post")
     parser.add_argument("--batch-records", type=int, nargs="+", default=BATCH_RECORDS)
     parser.add_argument("--apps", type=int, default=100, help="on each side of the hour read")
     parser.add_argument("--vpcs", type=int, default=5, help="of the hour read")
     parser.add_argument("--repeats", type=int, default=9, help="of each warm read")
+    parser.add_argument("--restarts", type=int, default=3, help="each with one cold read")
     parser.add_argument("--name", default="latest", help="of the files in benchmarks/results")
     parser.add_argument("--results", type=Path, default=RESULTS, help="the folder for them")
     parser.add_argument("--folder", type=Path, default=None, help="for the data; a temporary one")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if not 1 <= options.clients <= options.connections:
+        parser.error("each client needs a connection")
+    return options
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measures, prints, and keeps the results."""
     options = parse(arguments)
     with tempfile.TemporaryDirectory(prefix="flowtally-bench-", dir=options.folder) as folder:
-        results = measure(options, Path(folder))
-    given = sys.argv[1:] if arguments is None else arguments
-    results["command"] = " ".join(["python -m benchmarks.run", *given])
+        results = measure_all(options, Path(folder))
+    given = shlex.join(sys.argv[1:] if arguments is None else arguments)
+    results["command"] = f'make bench ARGS="{given}"' if given else "make bench"
     text = table(results)
     options.results.mkdir(parents=True, exist_ok=True)
     (options.results / f"{options.name}.md").write_text(text)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 APPS = 2_000
@@ -47,6 +48,7 @@ class Pool:
     """Batches of one size, prepared beforehand and sent in turn, each time under a new key."""
 
     def __init__(self, batch_records: int, seed: int = 1) -> None:
+        self.batch_records = batch_records
         bodies = max(1, min(_POOL_RECORDS // batch_records, _POOL_BODIES))
         records = generated(bodies * batch_records, seed)
         self.batches = [
@@ -54,9 +56,9 @@ class Pool:
             for start in range(0, len(records), batch_records)
         ]
 
-    def bodies(self) -> list[bytes]:
-        """The batches as JSON."""
-        return [body_of(batch) for batch in self.batches]
+    def write(self, path: Path) -> None:
+        """Writes the batches as bodies, one on each line."""
+        path.write_bytes(b"\n".join(body_of(batch) for batch in self.batches))
 
     def sums(self, times: Sequence[int]) -> ExpectedSums:
         """What a service must hold once batch number i was acknowledged `times[i]` times."""
