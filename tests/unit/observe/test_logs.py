@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import logging
@@ -94,3 +95,49 @@ def test_set_up_twice_writes_once(root: logging.Logger) -> None:
     set_up("human", "info", stream)
     logging.getLogger("flowtally.test").info("for a person")
     assert stream.getvalue().endswith(" info     for a person\n")
+
+
+class Recorder(io.StringIO):
+    """Notes each piece as it is written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pieces: list[list[str]] = []
+
+    def write(self, text: str) -> int:
+        if text:
+            self.pieces.append([json.loads(line)["event"] for line in text.splitlines()])
+        return len(text)
+
+
+def test_the_lines_of_a_turn_are_written_in_one_piece_and_in_order(root: logging.Logger) -> None:
+    stream = Recorder()
+    set_up("json", "info", stream)
+    logger = logging.getLogger("flowtally.test")
+
+    async def turns() -> None:
+        logger.info("1")
+        logger.info("2")
+        await asyncio.sleep(0)
+        assert stream.pieces == [["1", "2"]]
+        logger.info("3")
+        await asyncio.to_thread(logger.info, "4")
+        logger.info("5")
+        logger.error("6")
+        assert [name for piece in stream.pieces for name in piece] == list("123456")
+        logger.info("7")
+
+    asyncio.run(turns())
+    logging.shutdown([lambda: root.handlers[0]])
+    assert stream.pieces[-1] == ["7"]
+    logger.info("8")
+    assert stream.pieces[-1] == ["8"]
+
+
+def test_a_log_that_cannot_be_written_stops_nothing(root: logging.Logger) -> None:
+    class Full(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(28, "No space left on device")
+
+    set_up("json", "info", Full())
+    logging.getLogger("flowtally.test").warning("into the void")
