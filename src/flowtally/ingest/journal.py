@@ -31,11 +31,12 @@ from flowtally.ingest.journal_rows import (
     TIDY_ROWS,
     AcceptedLine,
     Committed,
+    Known,
+    NewBatches,
     Pending,
     add_to_ledger,
-    answer_known,
+    find_known,
     forget_batch_ids,
-    insert,
     insert_expiry,
     read_ledger,
     read_pending,
@@ -43,6 +44,7 @@ from flowtally.ingest.journal_rows import (
 from flowtally.ingest.journal_schema import (
     FORMAT,
     create_schema,
+    log_kept,
     open_database,
     state_of,
 )
@@ -124,7 +126,7 @@ class Journal:
         if self._writer is not None:
             with suppress(NotAccepting):
                 self.tidy()
-        with _log_kept(self.path) if self.failure_is_final else nullcontext():
+        with log_kept(self.path) if self.failure_is_final else nullcontext():
             for connection in (self._reader, self._writer):
                 if connection is not None:
                     connection.close()
@@ -145,25 +147,30 @@ class Journal:
         with self._transaction("store a batch") as cursor:
             self._on_step("commit.begun")
             sequence = self.last_sequence
+            known = find_known(cursor, [batch.batch_id for batch in batches if batch.keyed])
+            new = NewBatches(arrived_ms)
             accepted = Account()
             sizes: list[tuple[int, int]] = []
             repeated, refused = 0, refused_before
             for batch, tally in zip(batches, tallies, strict=True):
-                known = answer_known(cursor, batch) if batch.keyed else None
-                if known is not None:
-                    answers.append(known)
-                    repeated += isinstance(known, Receipt)
-                    refused += isinstance(known, KeyReused)
+                if batch.keyed and batch.batch_id in known:
+                    answer = known[batch.batch_id].answer(batch)
+                    answers.append(answer)
+                    repeated += isinstance(answer, Receipt)
+                    refused += isinstance(answer, KeyReused)
                     continue
                 sequence += 1
-                insert(cursor, batch, tally, sequence, arrived_ms)
+                flows = len(batch.tally)
+                if batch.keyed:
+                    known[batch.batch_id] = Known(batch.fingerprint, batch.records, flows)
+                new.add(batch, tally, sequence)
                 accepted += batch.tally.account()
                 sizes.append((sequence, len(tally)))
                 committed.append(Committed(batch, sequence, arrived_ms))
-                answers.append(Receipt(batch.batch_id, batch.records, len(batch.tally)))
+                answers.append(Receipt(batch.batch_id, batch.records, flows))
+            new.insert(cursor)
             add_to_ledger(cursor, arrived_ms // MILLISECONDS_PER_HOUR, accepted, repeated, refused)
-            cursor.execute("UPDATE state SET last_sequence = ?", (sequence,))
-            discarded = self._discard_applied(cursor)
+            discarded = self._discard_applied(cursor, sequence)
             self._on_step("commit.written")
         self._on_step("commit.synced")
         self._refused_written += refused_before
@@ -178,8 +185,9 @@ class Journal:
         with self._transaction("journal an expiry") as cursor:
             sequence = self.last_sequence + 1
             insert_expiry(cursor, sequence, arrived_ms, expire_before)
-            cursor.execute("UPDATE state SET last_sequence = ?", (sequence,))
+            discarded = self._discard_applied(cursor, sequence)
         self.last_sequence = sequence
+        self.discarded_through = max(self.discarded_through, discarded)
         self._on_step("expire.journalled")
 
     def applied(self, through: int) -> None:
@@ -200,7 +208,7 @@ class Journal:
         with self._transaction("tidy the journal") as cursor:
             if refused:
                 add_to_ledger(cursor, self._clock.arrival_hour(), Account(), 0, refused)
-            discarded = self._discard_applied(cursor)
+            discarded = self._discard_applied(cursor, self.last_sequence)
             self._on_step("discard.written")
             forgotten = 0
             if batch_ids_keep_ms is not None:
@@ -343,11 +351,17 @@ class Journal:
             },
         )
 
-    def _discard_applied(self, cursor: sqlite3.Cursor) -> int:
+    def _discard_applied(self, cursor: sqlite3.Cursor, last_sequence: int) -> int:
+        """Deletes what was passed on, and notes how far all has come; returns through where."""
         through = self._applied_through
         if through > self.discarded_through:
             cursor.execute("DELETE FROM pending WHERE sequence <= ?", (through,))
-            cursor.execute("UPDATE state SET discarded_through = ?", (through,))
+        # An idle service writes nothing.
+        if (last_sequence, through) != (self.last_sequence, self.discarded_through):
+            cursor.execute(
+                "UPDATE state SET last_sequence = ?, discarded_through = ?",
+                (last_sequence, through),
+            )
         return through
 
     def _refused_unwritten(self) -> int:
@@ -362,23 +376,6 @@ class Journal:
         if self._reader is None:
             raise NotAccepting("the journal is closed")
         return self._reader
-
-
-@contextmanager
-def _log_kept(path: Path) -> Iterator[None]:
-    """Keeps the connections that close meanwhile from bringing the log into the database.
-
-    The last one to close would do that, and sync once more after a failed sync. The one that is
-    opened here is the last instead, and it may not write.
-    """
-    last = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
-    try:
-        # Until it has read something it takes no part in the log.
-        with suppress(sqlite3.Error):
-            last.execute("SELECT * FROM sqlite_schema LIMIT 1").fetchall()
-        yield
-    finally:
-        last.close()
 
 
 def _roll_back(writer: sqlite3.Connection) -> None:

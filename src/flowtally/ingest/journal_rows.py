@@ -6,13 +6,20 @@ What writes works on the cursor of an open transaction and leaves its end to the
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
+from typing import TypeVar
 
 from flowtally.errors import KeyReused
 from flowtally.model import MILLISECONDS_PER_HOUR, Account, Batch, Receipt
 
 TIDY_ROWS = 5_000
 """Rows deleted in one transaction of `tidy`: a commit never waits for more than these."""
+
+_STATEMENT_ROWS_MAX = 64
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,52 +56,99 @@ class Committed:
     arrived_ms: int
 
 
-def answer_known(cursor: sqlite3.Cursor, batch: Batch) -> Receipt | KeyReused | None:
-    """The answer to a batch whose batch_id is remembered; None to one that is new."""
-    row = cursor.execute(
-        "SELECT fingerprint, records, flows FROM batch_ids WHERE batch_id = ?",
-        (batch.batch_id,),
-    ).fetchone()
-    if row is None:
-        return None
-    fingerprint, records, flows = row
-    if fingerprint != batch.fingerprint:
-        return KeyReused(
-            f"the Idempotency-Key {batch.batch_id!r} was used before with another body"
-        )
-    return Receipt(batch.batch_id, records, flows, repeated=True)
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is remembered of a batch_id: enough to tell a repeat, and to answer it."""
+
+    fingerprint: bytes
+    records: int
+    flows: int
+
+    def answer(self, batch: Batch) -> Receipt | KeyReused:
+        """The answer to a batch that comes under this batch_id."""
+        if batch.fingerprint != self.fingerprint:
+            return KeyReused(
+                f"the Idempotency-Key {batch.batch_id!r} was used before with another body"
+            )
+        return Receipt(batch.batch_id, self.records, self.flows, repeated=True)
 
 
-def insert(
-    cursor: sqlite3.Cursor, batch: Batch, tally: bytes, sequence: int, arrived_ms: int
-) -> None:
-    """Adds a new batch: its batch_id, if the sender gave one, and its tally."""
-    if batch.keyed:
-        cursor.execute(
-            "INSERT INTO batch_ids VALUES (?, ?, ?, ?, ?, ?)",
-            (
-                sequence,
-                batch.batch_id,
-                batch.fingerprint,
-                batch.records,
-                len(batch.tally),
-                arrived_ms,
-            ),
-        )
-    cursor.execute(
-        "INSERT INTO pending VALUES (?, ?, ?, ?, NULL)",
-        (sequence, arrived_ms // MILLISECONDS_PER_HOUR, arrived_ms, tally),
-    )
+def find_known(cursor: sqlite3.Cursor, batch_ids: Sequence[str]) -> dict[str, Known]:
+    """Those of the batch_ids that are remembered."""
+    known: dict[str, Known] = {}
+    for asked in _in_powers_of_two(batch_ids):
+        places = ", ".join("?" * len(asked))
+        for batch_id, fingerprint, records, flows in cursor.execute(
+            "SELECT batch_id, fingerprint, records, flows FROM batch_ids"
+            f" WHERE batch_id IN ({places})",
+            asked,
+        ).fetchall():
+            known[batch_id] = Known(fingerprint, records, flows)
+    return known
+
+
+class NewBatches:
+    """The rows of the new batches of one commit, gathered and then inserted together."""
+
+    def __init__(self, arrived_ms: int) -> None:
+        self._arrived_ms = arrived_ms
+        self._batch_ids: list[tuple[object, ...]] = []
+        self._pending: list[tuple[object, ...]] = []
+
+    def add(self, batch: Batch, tally: bytes, sequence: int) -> None:
+        """Adds a batch: its batch_id, if the sender gave one, and its tally."""
+        if batch.keyed:
+            flows = len(batch.tally)
+            self._batch_ids.append(
+                (
+                    sequence,
+                    batch.batch_id,
+                    batch.fingerprint,
+                    batch.records,
+                    flows,
+                    self._arrived_ms,
+                )
+            )
+        self._pending.append(_pending_row(sequence, self._arrived_ms, tally, None))
+
+    def insert(self, cursor: sqlite3.Cursor) -> None:
+        """Writes them all."""
+        _insert(cursor, "batch_ids", self._batch_ids)
+        _insert(cursor, "pending", self._pending)
 
 
 def insert_expiry(
     cursor: sqlite3.Cursor, sequence: int, arrived_ms: int, expire_before: int
 ) -> None:
     """Adds the decision to expire, where a batch would stand."""
-    cursor.execute(
-        "INSERT INTO pending VALUES (?, ?, ?, ?, ?)",
-        (sequence, arrived_ms // MILLISECONDS_PER_HOUR, arrived_ms, b"", expire_before),
-    )
+    _insert(cursor, "pending", [_pending_row(sequence, arrived_ms, b"", expire_before)])
+
+
+def _pending_row(
+    sequence: int, arrived_ms: int, tally: bytes, expire_before: int | None
+) -> tuple[object, ...]:
+    return (sequence, arrived_ms // MILLISECONDS_PER_HOUR, arrived_ms, tally, expire_before)
+
+
+def _insert(cursor: sqlite3.Cursor, table: str, rows: Sequence[tuple[object, ...]]) -> None:
+    for some in _in_powers_of_two(rows):
+        row = f"({', '.join('?' * len(some[0]))})"
+        rows_text = ", ".join([row] * len(some))
+        cursor.execute(f"INSERT INTO {table} VALUES {rows_text}", tuple(chain.from_iterable(some)))
+
+
+def _in_powers_of_two(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
+    """The items in as few parts as powers of two allow, none above `_STATEMENT_ROWS_MAX`.
+
+    A statement for many rows, because at each one this thread lets go of the interpreter's lock
+    and waits for it again: a statement a row was half of what a commit of small batches took. And
+    of few lengths, because then sqlite3 has all of them prepared.
+    """
+    at = 0
+    while at < len(items):
+        size = min(_STATEMENT_ROWS_MAX, 1 << (len(items) - at).bit_length() - 1)
+        yield items[at : at + size]
+        at += size
 
 
 def read_pending(

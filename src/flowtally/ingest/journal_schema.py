@@ -1,4 +1,4 @@
-"""The journal's tables, and how its database is opened.
+"""The journal's tables, and how its database is opened and let go of.
 
 Everything that decides how durable a commit is stands in `open_database`.
 """
@@ -6,6 +6,8 @@ Everything that decides how durable a commit is stands in `open_database`.
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -101,3 +103,20 @@ def state_of(connection: sqlite3.Connection) -> State | None:
     if row is None:
         raise sqlite3.DatabaseError("its state is missing")
     return State(*row)
+
+
+@contextmanager
+def log_kept(path: Path) -> Iterator[None]:
+    """Keeps the connections that close meanwhile from bringing the log into the database.
+
+    The last one to close would do that, and sync once more after a failed sync. The one that is
+    opened here is the last instead, and it may not write.
+    """
+    last = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+    try:
+        # Until it has read something it takes no part in the log.
+        with suppress(sqlite3.Error):
+            last.execute("SELECT * FROM sqlite_schema LIMIT 1").fetchall()
+        yield
+    finally:
+        last.close()

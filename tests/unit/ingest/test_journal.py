@@ -60,6 +60,21 @@ def test_a_repeat_is_told_and_not_counted(journal: Journal) -> None:
     assert accounts(journal) == [(Account(1, 1, 1, 2), 1, 1)]
 
 
+@pytest.mark.parametrize("count", [1, 2, 3, 63, 64, 65, 200])
+def test_groups_of_any_size_with_repeats_in_them(journal: Journal, count: int) -> None:
+    known = [batch(f"known-{number}") for number in range(count)]
+    new = [batch(f"new-{number}", keyed=number % 3 > 0) for number in range(count)]
+    journal.commit(known)
+    group = [one for three in zip(new, known, new, strict=True) for one in three]
+    answers, committed = journal.commit(group)
+    repeated = [isinstance(answer, Receipt) and answer.repeated for answer in answers]
+    assert repeated == [flag for one in new for flag in (False, True, one.keyed)]
+    accepted = sum(not flag for flag in repeated)
+    assert [entry.sequence for entry in committed] == list(range(count + 1, count + accepted + 1))
+    assert len(journal.pending(0, 2**30)) == count + accepted
+    assert accounts(journal)[0][0].batches == count + accepted
+
+
 def test_batches_without_a_key_count_each_time(journal: Journal) -> None:
     journal.commit([batch("same", keyed=False), batch("same", keyed=False)])
     assert accounts(journal) == [(Account(2, 2, 2, 4), 0, 0)]
