@@ -55,6 +55,9 @@ DRAIN_S = 8.0
 IN_FLIGHT_BYTES_MAX = 256 * MIB
 """Bytes of bodies admitted and not yet answered."""
 QUEUE_BATCHES_MAX = 10_000
+QUEUE_ROWS_MAX = 1_000_000
+"""Flows that wait to be committed. A body weighs more once it is summed, and a compressed one very
+much more, so the bytes in flight alone bound no memory."""
 GROUP_BATCHES_MAX = 1_000
 GROUP_ROWS_MAX = 200_000
 """Flows in one commit: bounds how long one commit, and so every waiting answer, can take."""

@@ -23,7 +23,7 @@ from flowtally.ports import FlowSink
 logger = logging.getLogger(__name__)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Waiting:
     batch: Batch
     since_s: float
@@ -35,6 +35,7 @@ class CommitterLimits:
     """The bounds of the queue and of one group; tests make them small."""
 
     queue_batches_max: int = limits.QUEUE_BATCHES_MAX
+    queue_rows_max: int = limits.QUEUE_ROWS_MAX
     group_batches_max: int = limits.GROUP_BATCHES_MAX
     group_rows_max: int = limits.GROUP_ROWS_MAX
 
@@ -57,6 +58,7 @@ class Committer:
         self._bounds = bounds
         self._observe_commit = observe_commit
         self._queue: deque[_Waiting] = deque()
+        self._queue_rows = 0
         self._commit: asyncio.Task[None] | None = None
         self._closed = False
         self.beat_ms = clock.now_ms()
@@ -72,8 +74,9 @@ class Committer:
         """Waits until the batch is durable and returns its receipt.
 
         Raises `KeyReused`, `Overloaded` where the queue is full, and `NotAccepting`. A caller that
-        is cancelled while it waits does not take its batch out of the group: it is counted, and a
-        repeat with the same key is told so.
+        is cancelled while its batch waits in the queue takes it away again: nothing of it is
+        counted, nor held in memory. Once a group has it, it is counted all the same, and a repeat
+        with the same key is told so.
         """
         if self._closed:
             raise NotAccepting("the service is stopping", retry_after_s=5)
@@ -82,13 +85,26 @@ class Committer:
             raise NotAccepting(reason, retry_after_s=5)
         if len(self._queue) >= self._bounds.queue_batches_max:
             raise Overloaded(f"{len(self._queue)} batches wait to be stored, and no more may")
+        # Into an empty queue a batch of any size may go: it must be able to come in at all.
+        if self._queue and self._queue_rows + len(batch.tally) > self._bounds.queue_rows_max:
+            raise Overloaded(f"{self._queue_rows} flows wait to be stored, and few more may")
         waiting = _Waiting(
             batch, self._clock.monotonic_s(), asyncio.get_running_loop().create_future()
         )
         self._queue.append(waiting)
+        self._queue_rows += len(batch.tally)
         if self._commit is None:
             self._commit = asyncio.create_task(self._commit_all(), name="committer")
-        return await waiting.outcome
+        try:
+            return await waiting.outcome
+        except asyncio.CancelledError:
+            self._withdraw(waiting)
+            raise
+
+    def _withdraw(self, waiting: _Waiting) -> None:
+        with contextlib.suppress(ValueError):
+            self._queue.remove(waiting)
+            self._queue_rows -= len(waiting.batch.tally)
 
     async def close(self) -> None:
         """Commits all that waits, then takes nothing more."""
@@ -113,6 +129,7 @@ class Committer:
             if group and rows > self._bounds.group_rows_max:
                 break
             group.append(self._queue.popleft())
+        self._queue_rows -= sum(len(waiting.batch.tally) for waiting in group)
         return group
 
     async def _commit_group(self, group: Sequence[_Waiting]) -> None:
@@ -132,9 +149,9 @@ class Committer:
             return
         ended_s = self._clock.monotonic_s()
         self.beat_ms = self._clock.now_ms()
-        self._observe_commit(len(group), began_s - group[0].since_s, ended_s - began_s)
         for waiting, outcome in zip(group, outcomes, strict=True):
             _settle(waiting.outcome, outcome)
+        self._observe_commit(len(group), began_s - group[0].since_s, ended_s - began_s)
 
 
 def _settle(future: asyncio.Future[Receipt], outcome: Receipt | Exception) -> None:

@@ -45,6 +45,8 @@ def decode_arrow(body: bytes, records_max: int, decoded_bytes_max: int) -> tuple
         with pa.ipc.open_stream(pa.py_buffer(body), options=options) as stream:
             for batch in stream:
                 require_count(len(columns[0]) + batch.num_rows, records_max)
+                # Cheap, and first: of what it refuses not even the length can be asked.
+                batch.validate()
                 bytes_reached += _bytes_reached(batch, records_max)
                 if bytes_reached > decoded_bytes_max:
                     raise TooLarge(f"the Arrow stream has more than {decoded_bytes_max} bytes")
@@ -52,7 +54,16 @@ def decode_arrow(body: bytes, records_max: int, decoded_bytes_max: int) -> tuple
                 good = _integers_are_good(batch) and good
                 for column, field in zip(columns, RECORD_FIELDS, strict=True):
                     column.extend(_values(batch.column(field)))
-    except (pa.ArrowException, struct.error, OSError, ValueError, LookupError) as error:
+    except (
+        pa.ArrowException,
+        struct.error,
+        OSError,
+        ValueError,
+        LookupError,
+        # What pyarrow itself makes of a column that contradicts itself.
+        TypeError,
+        SystemError,
+    ) as error:
         raise InvalidInput(f"the body is not a valid Arrow stream: {_first_line(error)}") from error
     names = {name for column in columns[: len(NAME_FIELDS)] for name in column}
     if not (good and None not in names and names_are_good(names)):

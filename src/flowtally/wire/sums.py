@@ -66,11 +66,20 @@ def _json_object(batch: pa.RecordBatch, end: str) -> Any:
 
 def _escaped(column: pa.StringArray) -> pa.StringArray:
     # Hardly any name needs it, and to look is a fiftieth of what the two passes cost.
-    buffer = column.buffers()[2]
-    text = b"" if buffer is None else buffer.to_pybytes()
-    if b'"' not in text and b"\\" not in text:
+    if column.type == pa.string() and not _holds(column, (b'"', b"\\")):
         return column
     return pc.replace_substring(pc.replace_substring(column, "\\", "\\\\"), '"', '\\"')
+
+
+def _holds(column: pa.StringArray, marks: tuple[bytes, ...]) -> bool:
+    """Whether any text of the column, which may be a slice of a longer one, has one of the marks."""
+    _, offsets, text = column.buffers()
+    if not len(column) or text is None:
+        return False
+    ends = memoryview(offsets).cast("i")
+    first, last = ends[column.offset], ends[column.offset + len(column)]
+    found = text.slice(first, last - first).to_pybytes()
+    return any(mark in found for mark in marks)
 
 
 def _digits(column: Any) -> Any:

@@ -234,9 +234,7 @@ def test_a_full_queue_refuses_at_once_and_takes_again_when_it_has_drained() -> N
     told(story)
 
 
-def test_a_waiter_that_went_away_is_counted_all_the_same() -> None:
-    """Both during its own commit and while it waited for one."""
-
+def test_a_waiter_that_went_away_is_counted_once_a_group_has_it_and_not_before() -> None:
     async def story() -> None:
         sink = RecordingSink()
         sink.released.clear()
@@ -253,7 +251,32 @@ def test_a_waiter_that_went_away_is_counted_all_the_same() -> None:
             asyncio.CancelledError,
             Receipt,
         ]
-        assert sink.groups == [["first"], ["gone", "stays"]]
+        assert sink.groups == [["first"], ["stays"]]
+
+    told(story)
+
+
+def test_what_waits_is_bounded_by_rows_and_let_go_of_with_its_waiter() -> None:
+    async def story() -> None:
+        sink = RecordingSink()
+        sink.released.clear()
+        committer = Committer(sink, ManualClock(), CommitterLimits(queue_rows_max=10))
+        tasks = await submitted(committer, [batch("first", 50)])
+        await sink.taken(1)
+        waiting = await submitted(committer, [batch("large", 50)])
+        with pytest.raises(Overloaded, match="50 flows wait"):
+            await committer.submit(batch("small"))
+        waiting[0].cancel()
+        await asyncio.sleep(0)
+        assert committer.queued == 0
+        tasks += await submitted(committer, [batch("a", 4), batch("b", 6)])
+        with pytest.raises(Overloaded, match="10 flows wait"):
+            await committer.submit(batch("c"))
+        sink.released.set()
+        await asyncio.gather(*tasks)
+        tasks = await submitted(committer, [batch("d", 10)])
+        await asyncio.gather(*tasks)
+        assert sink.groups == [["first"], ["a", "b"], ["d"]]
 
     told(story)
 

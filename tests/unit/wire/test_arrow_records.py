@@ -83,6 +83,20 @@ def test_other_columns_and_their_order_do_not_matter() -> None:
     assert decoded(stream(shuffled)) == (expected(RECORDS), 4)
 
 
+@pytest.mark.parametrize("kind", [pa.string_view(), pa.dictionary(pa.int8(), pa.string())])
+def test_no_damage_to_a_stream_is_more_than_a_bad_stream(kind: pa.DataType) -> None:
+    """A dictionary that says that it is endless once made pyarrow raise a SystemError."""
+    whole = stream(batch_of(RECORDS, src_app=kind))
+    refused = 0
+    for at in range(0, len(whole), 4):
+        for damage in (b"\xff" * 8, b"\x7f\xff\xff\xff"):
+            try:
+                decoded(whole[:at] + damage + whole[at + len(damage) :])
+            except InvalidInput:
+                refused += 1
+    assert refused > len(whole) / 8
+
+
 @pytest.mark.parametrize(
     ("field", "column", "faults"),
     [

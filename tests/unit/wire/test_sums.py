@@ -115,16 +115,16 @@ def test_the_same_rows_give_the_same_bytes(form: SumsFormat) -> None:
 
 
 def test_many_rows() -> None:
-    """More than are made into text at once."""
+    """More than are made into text at once, and only the last of them need an escape."""
     count = 100_003
-    name = pa.array(["foo"]).take(pa.array([0] * count))
+    name = pa.array(["foo", 'f"o']).take(pa.array([0] * (count - 1) + [1]))
     number = pa.array(range(count))
     decimal = number.cast(pa.decimal128(38, 0))
     many = pa.table([name, name, name, number, decimal, decimal], schema=SCHEMA)
     body = encode_sums(many, SumsFormat.NDJSON)
     assert body.count(b"\n") == count
     last = body[:-1].rsplit(b"\n", 1)[1]
-    assert json.loads(last) == objects([("foo", "foo", "foo", count - 1, count - 1, count - 1)])[0]
+    assert json.loads(last) == objects([('f"o', 'f"o', 'f"o', count - 1, count - 1, count - 1)])[0]
 
 
 NAMES = st.text(

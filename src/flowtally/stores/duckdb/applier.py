@@ -189,7 +189,7 @@ class Applier:
             self._apply_some()
         self._tell_waiters()
         quiet = self._clock.monotonic_s() - self._busy_s > QUIET_S
-        due = None if closing else self.counts.due(quiet)
+        due = None if closing else self.counts.due(quiet, self._clock.arrival_hour())
         if due is not None:
             compact(self._database.writer, due, self.counts, self._on_step)
             self.compactions += 1

@@ -2,7 +2,8 @@
 
 An arrival hour is compacted by itself, so the work is bounded by what came in during one hour, and
 only when its recent rows are a good part of its base rows: each row is then rewritten a number of
-times that grows with the logarithm of the hour's size, not with its square.
+times that grows with the logarithm of the hour's size, not with its square. When nothing else is to
+do a smaller part is enough, and an arrival hour that is over is compacted for good.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ ROWS_MIN = 100_000
 """Fewer recent rows than this are read so quickly that compacting them is not worth a write."""
 BASE_SHARE_MIN = 0.25
 QUIET_S = 30.0
-"""After this long without a write, even a few recent rows are compacted: reads get their best."""
+"""After this long without a write there is time for what is worth less."""
+QUIET_BASE_SHARE_MIN = 0.05
+"""Agents that post once a minute leave a quiet time in each: it must not rewrite the hour."""
 
 _MERGE = """
 CREATE TEMP TABLE merged AS
@@ -59,14 +62,18 @@ class RowCounts:
         held = [hour for counter in (self.recent, self.base) for hour in counter if counter[hour]]
         return min(held, default=None)
 
-    def due(self, quiet: bool) -> int | None:
+    def due(self, quiet: bool, this_hour: int) -> int | None:
         """The arrival hour that most needs compaction, if any does."""
         due = [
             (rows, hour)
             for hour, rows in self.recent.items()
-            if rows and (quiet or rows >= max(ROWS_MIN, BASE_SHARE_MIN * self.base[hour]))
+            if rows >= max(ROWS_MIN, BASE_SHARE_MIN * self.base[hour])
+            or (quiet and rows and self._is_worth_a_quiet_time(hour, this_hour))
         ]
         return max(due)[1] if due else None
+
+    def _is_worth_a_quiet_time(self, hour: int, this_hour: int) -> bool:
+        return hour < this_hour or self.recent[hour] >= QUIET_BASE_SHARE_MIN * self.base[hour]
 
 
 def compact(
