@@ -1,14 +1,21 @@
 """The one clock. Everything that needs the time is given a `Clock`; nothing else reads it.
 
-`now_ms` may jump when an operator sets the machine's time; `monotonic_s` never goes back.
+`now_ms` may jump when an operator sets the machine's time; `monotonic_s` never goes back. What is
+to be forgotten or dropped for its age is told by `Age`, which does not believe a jump at once.
 """
 
 from __future__ import annotations
 
+import logging
 import time
 from abc import ABC, abstractmethod
 
 from flowtally.model import MILLISECONDS_PER_HOUR
+
+logger = logging.getLogger(__name__)
+
+_JUMP_MS_MIN = 60_000
+_JUMP_HELD_S = 24 * 3_600.0
 
 
 class Clock(ABC):
@@ -35,6 +42,43 @@ class SystemClock(Clock):
 
     def monotonic_s(self) -> float:
         return time.monotonic()
+
+
+class Age:
+    """The time that ages are measured by: wall time that does not follow a jump ahead at once.
+
+    A clock that is set ahead by mistake would make everything old: batch_ids would be forgotten,
+    and their retries counted twice; sums would be dropped. So what wall time gains on monotonic
+    time is held back until it has stood for a day. A jump back is followed: it only keeps longer.
+    A machine that slept has gained as well; what is due then is done a day later.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._believed_ms = self._offset_ms()
+        self._gained_ms = 0
+        self._gained_at_s = 0.0
+
+    def now_ms(self) -> int:
+        """Milliseconds since 1970-01-01 UTC, late rather than early."""
+        gained_ms = self._offset_ms() - self._believed_ms
+        monotonic_s = self._clock.monotonic_s()
+        if gained_ms < _JUMP_MS_MIN:
+            return self._clock.now_ms()
+        if abs(gained_ms - self._gained_ms) >= _JUMP_MS_MIN:
+            self._gained_ms, self._gained_at_s = gained_ms, monotonic_s
+            logger.warning(
+                "the clock was set ahead; nothing is dropped for its age by that for a day",
+                extra={"seconds": gained_ms // 1000},
+            )
+        if monotonic_s - self._gained_at_s < _JUMP_HELD_S:
+            return self._clock.now_ms() - gained_ms
+        self._believed_ms += gained_ms
+        self._gained_ms = 0
+        return self._clock.now_ms()
+
+    def _offset_ms(self) -> int:
+        return self._clock.now_ms() - int(self._clock.monotonic_s() * 1000)
 
 
 class ManualClock(Clock):

@@ -77,6 +77,8 @@ APPLY_BYTES_MAX = 64 * MIB
 """Journal bytes taken into one DuckDB transaction."""
 APPLY_INTERVAL_S = 0.5
 """How long pending tallies may wait when nobody reads: larger transactions cost less."""
+CLOSE_APPLY_S = 3.0
+"""How long a stop goes on applying what is pending; the process is gone within 10 s."""
 READ_BARRIER_S = 0.25
 """How long a read waits for the applier before it sums the pending tallies itself."""
 HOUR_REVISIONS_MAX = 100_000

@@ -194,6 +194,24 @@ class StoreContract:
 
         self.subject.run(tmp_path, story, periods=Periods(batch_ids_keep_ms=30 * HOUR_MS))
 
+    def test_a_clock_that_is_set_ahead_forgets_nothing(self, tmp_path: Path) -> None:
+        async def story(store: FlowStore, clock: ManualClock) -> None:
+            batch = batch_of([record()], "key")
+            await store.write([batch])
+            clock.jump_ms(365 * 24 * HOUR_MS)
+            await self.subject.expire(store)
+            assert list(await store.write([batch])) == [Receipt("key", 1, 1, repeated=True)]
+            await store.write([batch_of([record()], "ahead")])
+            clock.jump_ms(-365 * 24 * HOUR_MS)
+            await self.subject.expire(store)
+            for key in ("key", "ahead"):
+                answers = list(await store.write([batch_of([record()], key)]))
+                assert answers == [Receipt(key, 1, 1, repeated=True)]
+            assert await rows_of(store, 1) == [record(rx=2, tx=4)]
+            assert (await store.ledger()).balances
+
+        self.subject.run(tmp_path, story)
+
     def test_readers_see_whole_batches_and_no_falling_total(self, tmp_path: Path) -> None:
         """Every batch adds one record to each of two flows in each of two hours."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from flowtally.clock import ManualClock, SystemClock
+from flowtally.clock import Age, ManualClock, SystemClock
 
 HOUR_MS = 3_600_000
 
@@ -44,3 +44,39 @@ def test_the_system_clock_reads_the_machine() -> None:
     # NTP may set the wall clock back between two readings, but not by a minute.
     assert abs(clock.now_ms() - time.time() * 1000) < 60_000
     assert clock.arrival_hour() in (int(time.time()) // 3600 - 1, int(time.time()) // 3600)
+
+
+def test_age_follows_the_clock_that_only_runs() -> None:
+    clock = ManualClock()
+    age = Age(clock)
+    clock.advance_ms(1_000 * HOUR_MS)
+    clock.jump_ms(59_000)
+    assert age.now_ms() == clock.now_ms()
+
+
+def test_age_believes_a_jump_ahead_a_day_later() -> None:
+    clock = ManualClock()
+    age = Age(clock)
+    clock.jump_ms(1_000 * HOUR_MS)
+    assert age.now_ms() == clock.now_ms() - 1_000 * HOUR_MS
+    clock.advance_ms(24 * HOUR_MS - 1)
+    assert age.now_ms() == clock.now_ms() - 1_000 * HOUR_MS
+    clock.jump_ms(10 * HOUR_MS)
+    assert age.now_ms() == clock.now_ms() - 1_010 * HOUR_MS
+    clock.advance_ms(1)
+    assert age.now_ms() == clock.now_ms() - 1_010 * HOUR_MS
+    clock.advance_ms(24 * HOUR_MS)
+    assert age.now_ms() == clock.now_ms()
+    clock.advance_ms(HOUR_MS)
+    assert age.now_ms() == clock.now_ms()
+
+
+def test_age_follows_a_jump_back() -> None:
+    clock = ManualClock()
+    age = Age(clock)
+    clock.jump_ms(-HOUR_MS)
+    assert age.now_ms() == clock.now_ms()
+    clock.jump_ms(3 * HOUR_MS)
+    assert age.now_ms() == clock.now_ms() - 2 * HOUR_MS
+    clock.jump_ms(-2 * HOUR_MS)
+    assert age.now_ms() == clock.now_ms()

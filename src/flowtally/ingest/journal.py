@@ -24,7 +24,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from flowtally import limits
-from flowtally.clock import Clock
+from flowtally.clock import Age, Clock
 from flowtally.errors import DamagedData, DataFolderError, KeyReused, NotAccepting
 from flowtally.ingest.backlog import Backlog
 from flowtally.ingest.journal_rows import (
@@ -44,6 +44,7 @@ from flowtally.ingest.journal_rows import (
 from flowtally.ingest.journal_schema import (
     FORMAT,
     create_schema,
+    give_space_back,
     log_kept,
     open_database,
     state_of,
@@ -51,11 +52,9 @@ from flowtally.ingest.journal_schema import (
 from flowtally.ingest.wal_scan import damage_in_log, log_of
 from flowtally.model import MILLISECONDS_PER_HOUR, Account, Batch, Receipt
 from flowtally.steps import OnStep, ignore
-from flowtally.wire.blob import encode_tally
+from flowtally.wire.blob import damage_in_blob, encode_tally
 
 logger = logging.getLogger(__name__)
-
-_FREE_PAGES_KEPT = 2_000
 
 _CAN_RECOVER = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE)
 """A write that was refused is rolled back whole. Any other fault leaves doubt about the file."""
@@ -74,6 +73,9 @@ class Journal:
         self.failure: str | None = None
         """Why nothing is written any more, or until `resume`; None while all is well."""
         self.failure_is_final = False
+        self._failure_told: str | None = None
+        self.age = Age(clock)
+        """What decides that something is too old."""
         self._clock = clock
         self._on_step = on_step
         self._writer: sqlite3.Connection | None = None
@@ -212,28 +214,15 @@ class Journal:
             self._on_step("discard.written")
             forgotten = 0
             if batch_ids_keep_ms is not None:
-                forgotten = forget_batch_ids(cursor, self._clock.now_ms() - batch_ids_keep_ms)
+                forgotten = forget_batch_ids(cursor, self.age.now_ms(), batch_ids_keep_ms)
         self._on_step("discard.committed")
         self._refused_written += refused
         self.discarded_through = max(self.discarded_through, discarded)
         with self._watched("give space back"):
-            self._give_space_back()
+            give_space_back(self._require_writer())
             if self.log_bytes() > limits.WAL_BYTES_MAX:
                 self._require_writer().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-        return forgotten == TIDY_ROWS
-
-    def _give_space_back(self) -> None:
-        """Returns free pages to the file system, once they are a good part of the file.
-
-        Freed pages are used again by the next commits, so giving all of them back at once would
-        only make the file breathe.
-        """
-        writer = self._require_writer()
-        (free,) = writer.execute("PRAGMA freelist_count").fetchone()
-        (pages,) = writer.execute("PRAGMA page_count").fetchone()
-        if free > max(_FREE_PAGES_KEPT, pages // 4):
-            # `execute` steps once and would free one page; `executescript` steps to the end.
-            writer.executescript(f"PRAGMA incremental_vacuum({_FREE_PAGES_KEPT})")
+        return forgotten == TIDY_ROWS or discarded < self._applied_through
 
     def log_bytes(self) -> int:
         """The size of the write-ahead log."""
@@ -258,6 +247,7 @@ class Journal:
                 cursor.execute("UPDATE state SET last_sequence = last_sequence")
         except NotAccepting:
             return False
+        self._failure_told = None
         if was is not None:
             logger.warning("writing resumed", extra={"after": was})
         return True
@@ -267,21 +257,35 @@ class Journal:
         with self._refused_lock:
             self._refused += batches
 
-    def pending(self, after: int, tally_bytes_max: int) -> list[Pending]:
-        """What was accepted after `after`, oldest first, up to a size but at least one entry."""
-        with self._reader_lock:
-            return read_pending(self._require_reader(), after, self.last_sequence, tally_bytes_max)
+    def pending(self, after: int, tally_bytes_max: int | None = None) -> list[Pending]:
+        """What was accepted after `after`, oldest first: up to a size but at least one entry, or
+        all of it. Raises `DamagedData` naming what cannot be read."""
+        with self._reading() as reader:
+            found = read_pending(reader, after, self.last_sequence, tally_bytes_max)
+        for entry in found:
+            fault = None if entry.expire_before is not None else damage_in_blob(entry.tally)
+            if fault is not None:
+                raise DamagedData(f"{self.path} is damaged: {fault}, in batch {entry.sequence}")
+        return found
 
     def accepted(self) -> list[AcceptedLine]:
         """What was accepted, repeated and refused, per arrival hour, in rising order."""
-        with self._reader_lock:
-            return read_ledger(self._require_reader())
+        with self._reading() as reader:
+            return read_ledger(reader)
 
     def check(self) -> list[str]:
         """SQLite's own full check: one line for each fault it finds. Reads the whole file."""
         with self._reader_lock:
             rows = self._require_reader().execute("PRAGMA integrity_check").fetchall()
         return [] if rows == [("ok",)] else [str(row[0]) for row in rows]
+
+    @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        with self._reader_lock:
+            try:
+                yield self._require_reader()
+            except sqlite3.DatabaseError as error:
+                raise DamagedData(f"{self.path} cannot be read: {error}") from error
 
     def _fold_log(self, writer: sqlite3.Connection) -> None:
         """Brings the log into the database and empties it, so that no old frame can be met again.
@@ -342,18 +346,17 @@ class Journal:
                 " mended and the service is started again"
             )
             self.failure_is_final = True
-        logger.critical(
-            "journal failed",
-            extra={
-                "purpose": purpose,
-                "error": f"{name}: {error}",
-                "path": str(self.path),
-            },
-        )
+        if self.failure != self._failure_told:
+            self._failure_told = self.failure
+            found = f"{name}: {error}"
+            logger.critical(
+                "journal failed", extra={"purpose": purpose, "error": found, "path": str(self.path)}
+            )
 
     def _discard_applied(self, cursor: sqlite3.Cursor, last_sequence: int) -> int:
         """Deletes what was passed on, and notes how far all has come; returns through where."""
-        through = self._applied_through
+        # However much was passed on at once: whoever waits for this commit waits for no more.
+        through = min(self._applied_through, self.discarded_through + TIDY_ROWS)
         if through > self.discarded_through:
             cursor.execute("DELETE FROM pending WHERE sequence <= ?", (through,))
         # An idle service writes nothing.

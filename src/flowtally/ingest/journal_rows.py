@@ -152,9 +152,9 @@ def _in_powers_of_two(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
 
 
 def read_pending(
-    reader: sqlite3.Connection, after: int, through: int, tally_bytes_max: int
+    reader: sqlite3.Connection, after: int, through: int, tally_bytes_max: int | None
 ) -> list[Pending]:
-    """The rows between two sequence numbers, in order, up to a size but at least one."""
+    """The rows between two sequence numbers, in order: up to a size but at least one, or all."""
     found: list[Pending] = []
     tally_bytes = 0
     for row in reader.execute(
@@ -163,7 +163,7 @@ def read_pending(
         (after, through),
     ):
         tally_bytes += len(row[3])
-        if found and tally_bytes > tally_bytes_max:
+        if found and tally_bytes_max is not None and tally_bytes > tally_bytes_max:
             break
         found.append(Pending(*row))
     return found
@@ -206,17 +206,24 @@ def add_to_ledger(
     )
 
 
-def forget_batch_ids(cursor: sqlite3.Cursor, arrived_before_ms: int) -> int:
+def forget_batch_ids(cursor: sqlite3.Cursor, now_ms: int, keep_ms: int) -> int:
     """Deletes the oldest batch_ids, as long as they are too old; returns how many."""
-    newest = cursor.execute(
-        "SELECT MAX(sequence) FROM (SELECT sequence, arrived_ms FROM batch_ids"
-        " ORDER BY sequence LIMIT ?) WHERE arrived_ms < ?",
-        (TIDY_ROWS, arrived_before_ms),
-    ).fetchone()[0]
-    if newest is None:
+    before_ms = now_ms - keep_ms
+    too_old, last, latest_ms = cursor.execute(
+        "SELECT MAX(sequence) FILTER (WHERE arrived_ms < ?), MAX(sequence), MAX(arrived_ms)"
+        " FROM (SELECT sequence, arrived_ms FROM batch_ids ORDER BY sequence LIMIT ?)",
+        (before_ms, TIDY_ROWS),
+    ).fetchone()
+    if latest_ms is not None and latest_ms > now_ms + keep_ms:
+        # They came while the clock was ahead. Their time begins now: until it was reached again
+        # they would stand before all that came after them.
+        cursor.execute(
+            "UPDATE batch_ids SET arrived_ms = ? WHERE sequence <= ? AND arrived_ms > ?",
+            (now_ms, last, now_ms),
+        )
+    if too_old is None:
         return 0
     cursor.execute(
-        "DELETE FROM batch_ids WHERE sequence <= ? AND arrived_ms < ?",
-        (newest, arrived_before_ms),
+        "DELETE FROM batch_ids WHERE sequence <= ? AND arrived_ms < ?", (too_old, before_ms)
     )
     return cursor.rowcount

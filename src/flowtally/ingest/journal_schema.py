@@ -14,6 +14,7 @@ from pathlib import Path
 APPLICATION_ID = 0x464C4F57
 """"FLOW", in the file's header: `file journal.sqlite` names it, and no other database is taken."""
 FORMAT = 1
+_FREE_PAGES_KEPT = 2_000
 
 _SCHEMA = """
 CREATE TABLE state (
@@ -103,6 +104,19 @@ def state_of(connection: sqlite3.Connection) -> State | None:
     if row is None:
         raise sqlite3.DatabaseError("its state is missing")
     return State(*row)
+
+
+def give_space_back(writer: sqlite3.Connection) -> None:
+    """Returns free pages to the file system, once they are a good part of the file.
+
+    Freed pages are used again by the next commits, so giving all of them back at once would only
+    make the file breathe.
+    """
+    (free,) = writer.execute("PRAGMA freelist_count").fetchone()
+    (pages,) = writer.execute("PRAGMA page_count").fetchone()
+    if free > max(_FREE_PAGES_KEPT, pages // 4):
+        # `execute` steps once and would free one page; `executescript` steps to the end.
+        writer.executescript(f"PRAGMA incremental_vacuum({_FREE_PAGES_KEPT})")
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from operator import itemgetter
 
 from flowtally import limits
-from flowtally.clock import Clock
+from flowtally.clock import Age, Clock
 from flowtally.errors import KeyReused, NotAccepting
 from flowtally.model import (
     MILLISECONDS_PER_HOUR,
@@ -70,6 +70,7 @@ class MemoryStore(FlowStore):
         batch_ids_max: int = limits.MEMORY_BATCH_IDS_MAX,
     ) -> None:
         self._clock = clock
+        self._age = Age(clock)
         self._retention_ms = retention_ms
         self._batch_ids_keep_ms = batch_ids_keep_ms
         self._flows_max = flows_max
@@ -232,13 +233,13 @@ class MemoryStore(FlowStore):
 
     def _expire(self) -> None:
         """Drops what is too old, as time has it now."""
-        now_ms, now_s = self._clock.now_ms(), self._clock.monotonic_s()
+        now_s = self._clock.monotonic_s()
         while self._known:
             oldest = next(iter(self._known))
             if (now_s - self._known[oldest].arrived_s) * 1000 <= self._batch_ids_keep_ms:
                 break
             del self._known[oldest]
-        before = (now_ms - self._retention_ms) // MILLISECONDS_PER_HOUR
+        before = (self._age.now_ms() - self._retention_ms) // MILLISECONDS_PER_HOUR
         gone = {
             arrival_hour
             for arrival_hour, arrival in self._arrivals.items()
@@ -251,7 +252,7 @@ class MemoryStore(FlowStore):
             arrival.expired += expired
             arrival.batches_summed = 0
         self._sequence += 1
-        self._emptied = Revision(self._sequence, now_ms)
+        self._emptied = Revision(self._sequence, self._clock.now_ms())
         for hour in list(self._tallies):
             self._drop(hour, gone)
 

@@ -87,6 +87,15 @@ def decode_tally(blob: bytes) -> Tally:
     return Tally({flow: list(row) for flow, row in zip(flows, sums, strict=True)})
 
 
+def damage_in_blob(blob: bytes) -> str | None:
+    """What is damaged in a blob, or None."""
+    try:
+        _read(blob)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
 def blob_rows(blob: bytes) -> int:
     """How many flows a blob holds, from its header alone."""
     rows: int = _HEADER.unpack_from(blob)[3]

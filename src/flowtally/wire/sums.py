@@ -72,7 +72,7 @@ def _escaped(column: pa.StringArray) -> pa.StringArray:
 
 
 def _holds(column: pa.StringArray, marks: tuple[bytes, ...]) -> bool:
-    """Whether any text of the column, which may be a slice of a longer one, has one of the marks."""
+    """Whether any text of the column has one of the marks; it may be a slice of a longer one."""
     _, offsets, text = column.buffers()
     if not len(column) or text is None:
         return False

@@ -10,6 +10,8 @@ import pytest
 
 from flowtally.clock import ManualClock
 from flowtally.errors import DamagedData, DataFolderError, KeyReused, NotAccepting
+from flowtally.ingest import journal as journal_module
+from flowtally.ingest import journal_rows
 from flowtally.ingest.journal import Journal
 from flowtally.model import Account, Batch, Receipt, Tally
 from flowtally.wire.blob import decode_tally
@@ -134,6 +136,48 @@ def test_batch_ids_are_forgotten_when_they_are_old_and_not_before(
     journal.tidy(DAY_MS)
     assert journal.commit([batch("old")])[0] == [Receipt("old", 1, 1)]
     assert journal.commit([batch("young")])[0] == [Receipt("young", 1, 1, repeated=True)]
+
+
+def test_batch_ids_from_a_clock_that_was_ahead_stand_in_nobody_s_way(
+    journal: Journal, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are at the head of the table, as many as are looked at in one round."""
+    monkeypatch.setattr(journal_rows, "TIDY_ROWS", 4)
+    clock.jump_ms(1_000 * DAY_MS)
+    journal.commit([batch(f"ahead-{number}") for number in range(4)])
+    clock.jump_ms(-1_000 * DAY_MS)
+    journal.commit([batch("behind")])
+    for _ in range(5):
+        journal.tidy(DAY_MS)
+        clock.advance_ms(DAY_MS)
+    assert journal.commit([batch("behind")])[0] == [Receipt("behind", 1, 1)]
+
+
+def test_no_commit_waits_for_more_than_some_deletes(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal_module, "TIDY_ROWS", 3)
+    journal.commit([batch(str(number)) for number in range(8)])
+    journal.applied(8)
+    journal.commit([batch("next")])
+    assert [entry.sequence for entry in journal.pending(0)] == [4, 5, 6, 7, 8, 9]
+    assert journal.tidy()
+    assert not journal.tidy()
+    assert [entry.sequence for entry in journal.pending(0)] == [9]
+    assert journal.discarded_through == 8
+
+
+def test_a_damaged_tally_is_named(journal: Journal) -> None:
+    journal.commit([batch("one"), batch("two")])
+    other = sqlite3.connect(journal.path)
+    [(tally,)] = other.execute("SELECT tally FROM pending WHERE sequence = 2").fetchall()
+    damaged = tally[:20] + bytes([tally[20] ^ 1]) + tally[21:]
+    with other:
+        other.execute("UPDATE pending SET tally = ? WHERE sequence = 2", (damaged,))
+    other.close()
+    with pytest.raises(DamagedData, match=r"journal\.sqlite is damaged: .* checksum, in batch 2"):
+        journal.pending(0)
+    assert len(journal.pending(0, 1)) == 1
 
 
 def test_refused_batches_reach_the_ledger_with_the_next_write(journal: Journal) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from pathlib import Path
+
+import duckdb
 
 from flowtally.stores.duckdb.database import Database
 from flowtally.stores.duckdb.reads import snapshot
@@ -39,3 +42,30 @@ def test_a_checkpoint_is_made_however_many_read(tmp_path: Path) -> None:
             reader.join()
         database.close()
     assert reads[0] > 0
+
+
+def test_it_closes_however_many_read(tmp_path: Path) -> None:
+    """After a failure it is closed and opened anew: readers that overlap must not prevent it."""
+    database = Database(tmp_path / "sums.duckdb")
+    database.open("folder")
+    done = threading.Event()
+    began = threading.Barrier(4)
+
+    def read() -> None:
+        began.wait(60)
+        while not done.is_set():
+            with suppress(duckdb.ConnectionException), database.reading() as cursor:
+                cursor.execute("SELECT COUNT(*) FROM range(100000)").fetchall()
+
+    readers = [threading.Thread(target=read) for _ in range(3)]
+    for reader in readers:
+        reader.start()
+    began.wait(60)
+    closing = threading.Thread(target=database.close)
+    closing.start()
+    closing.join(30)
+    closed = not closing.is_alive()
+    done.set()
+    for thread in (*readers, closing):
+        thread.join()
+    assert closed

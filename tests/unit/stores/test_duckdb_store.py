@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import sqlite3
+import threading
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -15,10 +17,11 @@ import pytest
 
 from flowtally import limits
 from flowtally.clock import ManualClock
-from flowtally.errors import DamagedData, DataFolderError, FolderInUse
+from flowtally.errors import DamagedData, DataFolderError, FolderInUse, NotAccepting
+from flowtally.ingest.journal import Journal
 from flowtally.model import Batch, Tally
 from flowtally.stores.duckdb import compaction
-from flowtally.stores.duckdb.store import DuckdbStore
+from flowtally.stores.duckdb.store import DuckdbSettings, DuckdbStore
 from flowtally.stores.duckdb.verify import verify_folder
 
 HOUR_MS = 3_600_000
@@ -88,8 +91,6 @@ def test_a_read_that_cannot_wait_adds_what_is_pending(
     clock = ManualClock()
 
     async def story() -> None:
-        import threading
-
         release = threading.Event()
         held = threading.Event()
 
@@ -111,6 +112,83 @@ def test_a_read_that_cannot_wait_adds_what_is_pending(
         await store.applier.wait_applied(9, 60)
         assert await rows(store, 2) == expected(range(9), 2)
         await store.close()
+
+    in_loop(story)
+
+
+def test_no_bound_on_what_is_pending_cuts_a_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One group may pass the bound by far: it is one for admission, not for what is read."""
+    monkeypatch.setattr(limits, "READ_BARRIER_S", 0.01)
+
+    async def story() -> None:
+        release = threading.Event()
+
+        def hold(name: str) -> None:
+            if name == "apply.read":
+                release.wait(60)
+
+        store = DuckdbStore(
+            tmp_path, ManualClock(), DuckdbSettings(pending_bytes_max=100), on_step=hold
+        )
+        await store.start()
+        await store.write([batch(number) for number in range(50)])
+        reads = await asyncio.gather(*(rows(store, hour) for hour in (1, 2, 1, 2)))
+        assert reads == [expected(range(50), hour) for hour in (1, 2, 1, 2)]
+        refusing = store.refusing()
+        assert refusing is not None and "behind" in refusing
+        release.set()
+        await store.applier.wait_applied(50, 60)
+        assert (await store.ledger()).balances
+        await store.close()
+
+    in_loop(story)
+
+
+def test_no_revision_from_before_an_expiry_comes_back(tmp_path: Path) -> None:
+    """A read that began before it notes what it found after it."""
+    clock = ManualClock()
+
+    async def story() -> None:
+        store = DuckdbStore(tmp_path, clock)
+        await store.start()
+        await store.write([batch(1)])
+        await rows(store, 1)
+        found, as_of = await store.revision(1), store.applier.applied
+        clock.advance_ms(9 * 24 * HOUR_MS)
+        await store.tidy()
+        await store.applier.wait_applied(store.journal.last_sequence, 60)
+        store.revisions.touch([1], found, as_of)
+        assert await store.revision(1) == (await store.sums(1)).revision != found
+        await store.close()
+
+    in_loop(story)
+
+
+def test_a_damaged_tally_is_named_and_nothing_is_read_as_if_it_were_not_there(
+    tmp_path: Path,
+) -> None:
+    async def story() -> None:
+        journal = Journal(tmp_path / "journal.sqlite", ManualClock())
+        journal.open()
+        journal.commit([batch(1)])
+        journal.close()
+        other = sqlite3.connect(tmp_path / "journal.sqlite")
+        with other:
+            other.execute("UPDATE pending SET tally = zeroblob(length(tally))")
+        other.close()
+        store = DuckdbStore(tmp_path, ManualClock())
+        await store.start()
+        for read in (store.sums(1), store.hours(), store.ledger()):
+            with pytest.raises(NotAccepting, match="cannot be read now"):
+                await read
+        refusing = store.refusing()
+        assert refusing is not None
+        assert str(tmp_path / "journal.sqlite") in refusing and "batch 1" in refusing
+        await store.close()
+        report = verify_folder(tmp_path, ManualClock())
+        assert ["in batch 1" in fault for fault in report.faults] == [True]
 
     in_loop(story)
 

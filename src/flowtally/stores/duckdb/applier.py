@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import math
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -21,11 +22,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
-import duckdb
-
 from flowtally import limits
 from flowtally.clock import Clock
-from flowtally.errors import FlowtallyError, NotAccepting
+from flowtally.errors import DamagedData, NotAccepting
 from flowtally.ingest.journal import Journal
 from flowtally.ingest.journal_rows import Pending
 from flowtally.steps import OnStep
@@ -93,7 +92,10 @@ class Applier:
         self._thread.start()
 
     def close(self) -> None:
-        """Applies all that is pending, if it can be, and stops. Blocks. May be called twice."""
+        """Applies what is pending, as far as there is time, and stops. Blocks. May be called twice.
+
+        The rest is safe in the journal, and applied after the next start.
+        """
         with self._changed:
             self._closing = True
             self._changed.notify()
@@ -185,9 +187,12 @@ class Applier:
         # Not "while anything is pending": under steady load that never ends, and neither compaction
         # nor a checkpoint nor a job would ever get its turn.
         pending_through = self._journal.last_sequence
-        while self.applied < pending_through:
+        end_s = self._clock.monotonic_s() + limits.CLOSE_APPLY_S if closing else math.inf
+        while self.applied < pending_through and self._clock.monotonic_s() < end_s:
             self._apply_some()
         self._tell_waiters()
+        if self._clock.monotonic_s() >= end_s:
+            return
         quiet = self._clock.monotonic_s() - self._busy_s > QUIET_S
         due = None if closing else self.counts.due(quiet, self._clock.arrival_hour())
         if due is not None:
@@ -206,6 +211,8 @@ class Applier:
         self._database.close()
         self._database.open(self._journal.folder_id)
         self._load()
+        # What failed may have been an expiry, and may have been done all the same.
+        self._revisions.forget(self.applied)
         self._believed = True
 
     def _apply_some(self) -> None:
@@ -219,7 +226,7 @@ class Applier:
         if len(batches) < len(pending):
             expiry = pending[len(batches)]
             apply_expiry(self._database.writer, expiry, self.counts, self._on_step)
-            self._revisions.forget()
+            self._revisions.forget(expiry.sequence)
             self._note_applied(expiry.sequence)
         self._busy_s = self._clock.monotonic_s()
         self._tell_waiters()
@@ -241,15 +248,15 @@ class Applier:
 
     def _fail(self, error: BaseException) -> None:
         first = self.failure is None
-        self.failure = f"the store failed: {str(error).splitlines()[0] if str(error) else error!r}"
+        self.failure = f"the store failed: {(str(error) or repr(error)).splitlines()[0]}"
         if first:
-            logger.critical(
-                "store failed", exc_info=error, extra={"path": str(self._database.path)}
-            )
-        self._believed = False
-        # At once, not at the next attempt: a failure can invalidate what is open, and reads go on.
-        with suppress(duckdb.Error, OSError, FlowtallyError):
-            self._open_anew()
+            logger.critical("store failed", exc_info=error)
+        if not (isinstance(error, DamagedData) and self._believed):
+            # At once, not at the next attempt: a failure can invalidate what is open, and reads go
+            # on. Not where the journal is what is damaged.
+            self._believed = False
+            with suppress(Exception):
+                self._open_anew()
         with self._changed:
             self._changed.wait_for(lambda: self._closing, timeout=_RETRY_S)
 

@@ -84,6 +84,7 @@ class Database:
         self._connection: duckdb.DuckDBPyConnection | None = None
         self._idle = threading.Condition()
         self._reading = 0
+        self._closing = False
 
     def open(self, folder_id: str) -> None:
         """Opens or creates the file. Raises `DamagedData` or `DataFolderError`."""
@@ -133,14 +134,18 @@ class Database:
         self.writer.execute("FORCE CHECKPOINT")
 
     def close(self) -> None:
-        """Waits for the reads under way and closes the file. May be called twice.
+        """Waits for the reads under way, lets no new one begin, and closes the file. May be called
+        twice.
 
         DuckDB keeps one instance for as long as anyone holds a connection to it, so a reader left
         over would hand the old, perhaps invalidated one to whoever opens the file next.
         """
         with self._idle:
+            # Readers that overlap would otherwise keep it open for as long as they please.
+            self._closing = True
             self._idle.wait_for(lambda: self._reading == 0)
             connection, self._connection = self._connection, None
+            self._closing = False
             if connection is not None:
                 _close(connection)
 
@@ -156,6 +161,8 @@ class Database:
     def reading(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """A connection of its own for one read."""
         with self._idle:
+            if self._closing:
+                raise duckdb.ConnectionException("the database is being closed")
             cursor = self.writer.cursor()
             self._reading += 1
         try:
@@ -192,7 +199,7 @@ def applied_of(connection: duckdb.DuckDBPyConnection) -> int:
 
 
 def _cannot_open(path: Path, error: Exception) -> DataFolderError:
-    text = str(error).splitlines()[0]
+    text = (str(error) or repr(error)).splitlines()[0]
     if isinstance(error, OSError) or "Cannot open file" in text or "No space" in text:
         return DataFolderError(f"{path} cannot be opened: {text}")
     return DamagedData(f"{path} is damaged or not a DuckDB file: {text}")

@@ -19,15 +19,19 @@ class Revisions:
     def __init__(self, hours_max: int) -> None:
         self._hours_max = hours_max
         self._revisions: OrderedDict[int, Revision] = OrderedDict()
+        self._forgotten_through = 0
         self._lock = threading.Lock()
 
     def get(self, hour: int) -> Revision | None:
         """The hour's revision, or None where DuckDB must be asked."""
         return self._revisions.get(hour)
 
-    def touch(self, hours: Iterable[int], revision: Revision) -> None:
-        """Notes that the hours changed, or were found so; an older revision is ignored."""
+    def touch(self, hours: Iterable[int], revision: Revision, as_of: int) -> None:
+        """Notes that the hours changed, or were found so, as of a sequence number. An older
+        revision is ignored, and so is one from before the last `forget`."""
         with self._lock:
+            if as_of < self._forgotten_through:
+                return
             for hour in hours:
                 known = self._revisions.get(hour)
                 if known is None or known.number < revision.number:
@@ -36,7 +40,8 @@ class Revisions:
             while len(self._revisions) > self._hours_max:
                 self._revisions.popitem(last=False)
 
-    def forget(self) -> None:
-        """Forgets all: after an expiry, DuckDB alone knows which hours changed."""
+    def forget(self, through: int) -> None:
+        """Forgets all: after an expiry, DuckDB alone knows which hours changed up to it."""
         with self._lock:
+            self._forgotten_through = through
             self._revisions.clear()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -22,7 +23,6 @@ from flowtally.clock import Clock
 from flowtally.errors import (
     DamagedData,
     DataFolderError,
-    FlowtallyError,
     KeyReused,
     NotAccepting,
 )
@@ -91,6 +91,7 @@ class DuckdbStore(FlowStore):
         self._clock = clock
         self._journal_thread: ThreadPoolExecutor | None = None
         self._readers: ThreadPoolExecutor | None = None
+        self._adding_pending = threading.Lock()
         self._tidying: asyncio.Task[None] | None = None
         self._tidy_beat_ms = clock.now_ms()
         self._tidy_error = ""
@@ -145,7 +146,7 @@ class DuckdbStore(FlowStore):
         answers, committed = self.journal.commit(batches)
         for entry in committed:
             revision = Revision(entry.sequence, entry.arrived_ms)
-            self.revisions.touch(entry.batch.tally.hours(), revision)
+            self.revisions.touch(entry.batch.tally.hours(), revision, entry.sequence)
         return answers
 
     def refusing(self) -> str | None:
@@ -168,9 +169,9 @@ class DuckdbStore(FlowStore):
         known = self.revisions.get(hour)
         if known is not None:
             return known
-        found = await self._read(lambda now: now.revision(hour))
+        found, as_of = await self._read(lambda now: (now.revision(hour), now.applied))
         if found.number:
-            self.revisions.touch([hour], found)
+            self.revisions.touch([hour], found, as_of)
         return found
 
     async def sums(self, hour: int) -> Sums:
@@ -183,12 +184,12 @@ class DuckdbStore(FlowStore):
         for attempt in range(_READ_ATTEMPTS):
             try:
                 return await self.applier.run_between(self._ledger)
-            except duckdb.Error:
+            except (duckdb.Error, DamagedData):
                 await self._after_failed_read(attempt)
         raise NotAccepting(_UNREADABLE, retry_after_s=5)
 
     def _ledger(self) -> Ledger:
-        pending = self.journal.pending(self.applier.applied, self._settings.pending_bytes_max * 2)
+        pending = self.journal.pending(self.applier.applied)
         with snapshot(self.database, pending) as now:
             return now.ledger(self.journal.accepted())
 
@@ -202,19 +203,19 @@ class DuckdbStore(FlowStore):
         caught_up = await self.applier.wait_applied(acknowledged, limits.READ_BARRIER_S)
 
         def read() -> Answer:
-            pending = []
-            if not caught_up:
-                # One more than the bound on pending bytes: all of it, never a part.
-                pending = self.journal.pending(
-                    self.applier.applied, self._settings.pending_bytes_max * 2
-                )
-            with snapshot(self.database, pending) as now:
-                return query(now)
+            if caught_up:
+                with snapshot(self.database, []) as now:
+                    return query(now)
+            # One at a time: what is pending can be large, and here it is in memory.
+            with self._adding_pending:
+                pending = self.journal.pending(self.applier.applied)
+                with snapshot(self.database, pending) as now:
+                    return query(now)
 
         for attempt in range(_READ_ATTEMPTS):
             try:
                 return await asyncio.get_running_loop().run_in_executor(readers, read)
-            except duckdb.Error:
+            except (duckdb.Error, DamagedData):
                 await self._after_failed_read(attempt)
         raise NotAccepting(_UNREADABLE, retry_after_s=5)
 
@@ -235,10 +236,10 @@ class DuckdbStore(FlowStore):
             try:
                 more = await self.tidy()
                 self._tidy_error = ""
-            except (FlowtallyError, OSError, RuntimeError) as error:
+            except Exception as error:
                 if not self._tidy_error:
-                    logger.warning("tidying failed", extra={"error": str(error)})
-                self._tidy_error = str(error)
+                    logger.warning("tidying failed", exc_info=error)
+                self._tidy_error = str(error) or repr(error)
             self._tidy_beat_ms = self._clock.now_ms()
             await asyncio.sleep(0 if more else _TIDY_INTERVAL_S)
 
@@ -262,7 +263,7 @@ class DuckdbStore(FlowStore):
         this_hour = self._clock.arrival_hour()
         if this_hour == self._looked_for_expiry_in:
             return
-        before = expire_before(self._clock.now_ms(), self._settings.retention_ms)
+        before = expire_before(self.journal.age.now_ms(), self._settings.retention_ms)
         oldest = await self.applier.run_between(self.applier.counts.oldest)
         if oldest is not None and oldest < before:
             await self._in_journal_thread(lambda: self.journal.journal_expiry(before))

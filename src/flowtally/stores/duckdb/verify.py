@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
 
-from flowtally import limits
 from flowtally.clock import Clock
-from flowtally.errors import DataFolderError
+from flowtally.errors import DamagedData, DataFolderError
 from flowtally.ingest.journal import Journal
 from flowtally.model import Ledger
 from flowtally.stores.duckdb.database import Database, applied_of
@@ -50,11 +48,11 @@ def verify_folder(path: Path, clock: Clock) -> VerifyReport:
         ledger = Ledger()
         try:
             accepted = journal.accepted()
-            pending = journal.pending(applied_of(database.writer), 2 * limits.PENDING_BYTES_MAX)
+            pending = journal.pending(applied_of(database.writer))
             with snapshot(database, pending) as now:
                 ledger = now.ledger(accepted)
-        except (sqlite3.Error, ValueError) as error:
-            faults.append(f"{folder.journal}: {error}")
+        except DamagedData as error:
+            faults.append(str(error))
         except duckdb.Error as error:
             faults.append(f"{folder.sums}: {str(error).splitlines()[0]}")
         return VerifyReport(ledger, tuple(faults))
