@@ -70,8 +70,9 @@ class TurnHandler(logging.StreamHandler[TextIO]):
         self.acquire()
         try:
             lines, self._lines = self._lines, []
-            # A log that cannot be written, on a full disk say, is no reason to serve nobody.
-            with suppress(OSError):
+            # A log that cannot be written, on a full disk or after its end was closed, is no reason
+            # to serve nobody: nothing may come out of here into the event loop.
+            with suppress(OSError, ValueError):
                 self.stream.write("".join(lines))
                 self.stream.flush()
         finally:

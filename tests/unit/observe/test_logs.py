@@ -139,5 +139,13 @@ def test_a_log_that_cannot_be_written_stops_nothing(root: logging.Logger) -> Non
         def write(self, text: str) -> int:
             raise OSError(28, "No space left on device")
 
-    set_up("json", "info", Full())
-    logging.getLogger("flowtally.test").warning("into the void")
+    async def turn() -> None:
+        logging.getLogger("flowtally.test").info("into the void")
+        await asyncio.sleep(0)
+        logging.getLogger("flowtally.test").error("into the void")
+
+    closed = io.StringIO()
+    closed.close()
+    for stream in (Full(), closed):
+        set_up("json", "info", stream)
+        asyncio.run(turn())
