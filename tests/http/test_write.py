@@ -296,6 +296,8 @@ def test_a_slow_body(make_service: Callable[..., Service]) -> None:
     reply = service.post([BODY[:10], Silence])
     assert_problem(reply, 408, "slow-body")
     assert reply.header("connection") == "close"
+    assert service.counted() == (0, 0, 0), "it may be sent again: it was not refused"
+    assert service.metric("flowtally_batches_total", outcome="unavailable") == 1
     assert service.services.admission.in_flight_bytes == 0
 
 
@@ -303,6 +305,7 @@ def test_a_body_cut_off_counts_nothing(service: Service) -> None:
     reply = service.post([BODY[:10], Hangup], {"Content-Length": str(len(BODY))})
     assert_problem(reply, 400, "body-cut-off", "cut off")
     assert service.counted() == (0, 0, 0)
+    assert service.metric("flowtally_batches_total", outcome="cut_off") == 1
     assert service.sums(1) == []
 
 

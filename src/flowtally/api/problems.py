@@ -16,7 +16,7 @@ MEDIA_TYPE = "application/problem+json"
 OK = 200
 ACCEPTED = 202
 NOT_MODIFIED = 304
-SERVER_FAULT = 500
+_SERVER_FAULT = 500
 UNHEALTHY = 503
 
 
@@ -41,7 +41,7 @@ _KINDS: dict[type[Exception], _Kind] = {
     errors.DeadlinePassed: _Kind(503, "deadline-passed", "The request took too long"),
     errors.Unavailable: _Kind(503, "unavailable", "The service is not available now"),
 }
-_FAULT = _Kind(SERVER_FAULT, "fault", "The service failed")
+_FAULT = _Kind(_SERVER_FAULT, "fault", "The service failed")
 _ROUTING = {
     404: _Kind(404, "not-found", "There is nothing at this path"),
     405: _Kind(405, "method-not-allowed", "The path does not take this method"),
@@ -97,11 +97,6 @@ def kinds() -> list[tuple[str, int, str]]:
     """Every kind of problem: the end of its `type`, its status, its title."""
     found = {kind.slug: kind for kind in (*_KINDS.values(), *_ROUTING.values(), _FAULT)}
     return [(kind.slug, kind.status, kind.title) for kind in found.values()]
-
-
-def is_refusal(problem: Problem) -> bool:
-    """Whether the sender is at fault, so that the batch counts as refused."""
-    return problem.status < SERVER_FAULT
 
 
 def _problem(

@@ -15,12 +15,13 @@ from typing import Any
 from flowtally import limits
 from flowtally.api.batch_id import batch_id_of, new_batch_id
 from flowtally.api.exchange import Exchange, Send
-from flowtally.api.problems import ACCEPTED, OK, is_refusal, problem_of, send_problem
+from flowtally.api.problems import ACCEPTED, OK, problem_of, send_problem
 from flowtally.api.services import Services
 from flowtally.errors import (
     BodyCutOff,
     DeadlinePassed,
     FlowtallyError,
+    InvalidInput,
     KeyReused,
     SlowBody,
     TooLarge,
@@ -135,7 +136,7 @@ class WriteEndpoint:
         self._services.metrics.count_unanswered(error)
         if isinstance(error, BodyCutOff):
             logger.info("body cut off", extra={"bytes_in": exchange.bytes_in})
-        elif is_refusal(problem) and not isinstance(error, KeyReused):
+        elif isinstance(error, InvalidInput) and not isinstance(error, KeyReused):
             # A reused key is counted where it is found out: in the sink.
             self._services.sink.count_refused()
         if not isinstance(error, FlowtallyError):

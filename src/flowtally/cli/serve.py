@@ -23,7 +23,8 @@ logger = logging.getLogger("flowtally.serve")
 def _serve_command(loaded: Loaded) -> None:
     """Run the service: take batches, sum them, serve the sums.
 
-    Stops cleanly on SIGTERM or Ctrl-C: what is in flight is answered. A second one ends it at once.
+    Stops cleanly on SIGTERM or Ctrl-C: what is in flight is answered. A second Ctrl-C ends it
+    at once.
     """
     run(loaded.settings)
 
@@ -32,7 +33,7 @@ command = with_settings(_serve_command)
 
 
 def run(settings: Settings, on_step: OnStep = ignore, clock: Clock | None = None) -> None:
-    """Serves until SIGTERM or SIGINT; a second signal ends the process at once.
+    """Serves until SIGTERM or SIGINT; a second SIGINT ends the process at once.
 
     `on_step` and `clock` are for tests that kill the process at a named step, or set its time.
     """

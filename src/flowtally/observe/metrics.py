@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from flowtally import __version__
-from flowtally.errors import InvalidInput, Unavailable
+from flowtally.errors import BodyCutOff, InvalidInput, Unavailable
 from flowtally.model import PartHealth, Receipt
 from flowtally.observe.health import STATES
 
@@ -112,7 +112,9 @@ class Metrics:
     def count_unanswered(self, error: Exception) -> None:
         """Notes a batch that was not acknowledged, and whose fault it was."""
         outcome = "failed"
-        if isinstance(error, InvalidInput):
+        if isinstance(error, BodyCutOff):
+            outcome = "cut_off"
+        elif isinstance(error, InvalidInput):
             outcome = "refused"
         elif isinstance(error, Unavailable):
             outcome = "unavailable"

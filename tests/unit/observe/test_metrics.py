@@ -7,7 +7,7 @@ from pathlib import Path
 
 from prometheus_client import REGISTRY
 
-from flowtally.errors import NotAccepting, TooLarge
+from flowtally.errors import BodyCutOff, NotAccepting, TooLarge
 from flowtally.model import PartHealth, Receipt
 from flowtally.observe.metrics import Metrics
 
@@ -33,9 +33,10 @@ def test_outcomes_of_batches() -> None:
     metrics.count_batch(Receipt("a", 3, 1))
     metrics.count_batch(Receipt("a", 3, 1, repeated=True))
     metrics.count_unanswered(TooLarge("x"))
+    metrics.count_unanswered(BodyCutOff("x"))
     metrics.count_unanswered(NotAccepting("x"))
     metrics.count_unanswered(ValueError("x"))
-    for outcome in ("accepted", "repeated", "refused", "unavailable", "failed"):
+    for outcome in ("accepted", "repeated", "refused", "cut_off", "unavailable", "failed"):
         labels = {"outcome": outcome}
         assert metrics.registry.get_sample_value("flowtally_batches_total", labels) == 1
     assert metrics.registry.get_sample_value("flowtally_records_total") == 3
