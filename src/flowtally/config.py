@@ -62,7 +62,7 @@ class Settings:
         "what keeps the sums: duckdb (on disk) or memory (nothing is kept)",
         choices=("duckdb", "memory"),
     )
-    data: Path = _setting(Path("data"), "the data folder; made if it is missing")
+    data: Path = _setting(Path("data"), "the data folder; a service makes it if it is missing")
     host: str = _setting("127.0.0.1", "the address to listen on")
     port: int = _setting(8080, "the port to listen on; 0 takes a free one", least=0, most=65535)
     insecure: bool = _setting(

@@ -181,16 +181,22 @@ def _get_ops(
     }
 
 
+_PROBLEM_HEADERS = {
+    408: ("Retry-After",),
+    415: ("Accept-Encoding",),
+    503: ("Retry-After",),
+}
+
+
 def _problems(statuses: tuple[int, ...]) -> dict[str, Any]:
     titles: dict[int, list[str]] = {}
     for _, status, title in kinds():
         titles.setdefault(status, []).append(title)
     found: dict[str, Any] = {}
     for status in statuses:
-        names = ("X-Request-ID", *(["Retry-After"] if status in (408, 503) else []))
         found[str(status)] = {
             "description": "; or: ".join(titles[status]),
-            "headers": _named(*names),
+            "headers": _named("X-Request-ID", *_PROBLEM_HEADERS.get(status, ())),
             "content": {MEDIA_TYPE: {"schema": _ref("Problem")}},
         }
     return found
@@ -218,6 +224,7 @@ def _headers() -> dict[str, Any]:
         "X-Request-ID": ("The request's name, in the log as well", _TEXT),
         "Idempotency-Replayed": ("true: the batch had been counted before", _TEXT),
         "Retry-After": ("Seconds to wait before the same request is sent again", _COUNT),
+        "Accept-Encoding": ("The codings of a body that are read here", _TEXT),
         "ETag": ("Strong: the hour, its revision, the format and the coding", _TEXT),
         "Vary": ("Accept, Accept-Encoding", _TEXT),
         "Content-Encoding": ("gzip or zstd, where it was accepted", _TEXT),

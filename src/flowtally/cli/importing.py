@@ -17,6 +17,7 @@ from flowtally.cli.connection import (
     Url,
     client_of,
 )
+from flowtally.cli.inputs import STANDARD_INPUT, require_inputs
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -64,9 +65,7 @@ def aws_vpc(
     from flowtally.importers.lines import lines_of
     from flowtally.importers.names import Names
 
-    for file in files:
-        if file != "-" and not Path(file).is_file():
-            raise typer.BadParameter(f"there is no file {file}")
+    require_inputs(files)
     known = Names.read(names) if names else Names()
     rules = Rules(known, action, vpc_id, direction == "opener", skip_bad)
     read, sent = Summary(), Sent()
@@ -76,7 +75,7 @@ def aws_vpc(
                 for file in files:
                     # Of standard input, its own buffered reader; typeshed knows less of it.
                     stdin = cast(BufferedReader, sys.stdin.buffer)
-                    with stdin if file == "-" else Path(file).open("rb") as stream:
+                    with stdin if file == STANDARD_INPUT else Path(file).open("rb") as stream:
                         entries = entries_of(lines_of(stream, file), rules, read, file)
                         batches = keyed_batches(entries, batch_lines, f"aws-vpc:{key_prefix}")
                         send_batches(client, batches, connections, sent, on_sent)

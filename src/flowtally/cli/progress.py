@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from flowtally.client.client import FlowClient
+from flowtally.client.client import FlowClient, Unreachable
 from flowtally.client.sending import KeyedBatch, Sent
 from flowtally.errors import FlowtallyError
 from flowtally.model import Receipt
@@ -26,12 +26,11 @@ def told(client: FlowClient, sent: Sent, total_bytes: int | None = None) -> Iter
     try:
         with _bar(total_bytes) as on_sent:
             yield on_sent
-    except (FlowtallyError, KeyboardInterrupt):
-        print(
-            f"so far: {_summary(sent, client, time.monotonic() - began_s)};"
-            " send the same again to go on",
-            file=sys.stderr,
-        )
+    except (FlowtallyError, KeyboardInterrupt) as error:
+        so_far = f"so far: {_summary(sent, client, time.monotonic() - began_s)}"
+        # To an input that is wrong, or was refused, the same would happen again.
+        again = isinstance(error, Unreachable | KeyboardInterrupt)
+        print(so_far + "; send the same again to go on" * again, file=sys.stderr)
         raise
     print(_summary(sent, client, time.monotonic() - began_s))
 

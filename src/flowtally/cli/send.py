@@ -16,6 +16,7 @@ from flowtally.cli.connection import (
     Url,
     client_of,
 )
+from flowtally.cli.inputs import STANDARD_INPUT, require_inputs
 
 
 def command(
@@ -51,10 +52,10 @@ def command(
     from flowtally.client.sending import Entry, Sent, keyed_batches, send_batches
     from flowtally.wire.media import BodyFormat
 
-    if file != "-" and not Path(file).is_file():
-        raise typer.BadParameter(f"there is no file {file}")
-    stream = sys.stdin.buffer if file == "-" else Path(file).open("rb")
-    total_bytes = None if file == "-" else Path(file).stat().st_size
+    require_inputs([file])
+    stream = sys.stdin.buffer if file == STANDARD_INPUT else Path(file).open("rb")
+    # A pipe has no size.
+    total_bytes = Path(file).stat().st_size if Path(file).is_file() else None
     sent, read = Sent(), 0
     with stream, client_of(url, give_up_after_s) as client:
         with told(client, sent, total_bytes) as on_sent:

@@ -87,25 +87,23 @@ def settings_page() -> str:
 def cli_page() -> str:
     """docs/reference/cli.md."""
     parts = [_CLI, _KEYS]
-    for path, command in _commands("flowtally", get_command(app)):
-        parts.append(f"## {path}\n\n```text\n{_help(path, command)}\n```\n")
+    for context in _contexts(get_command(app), "flowtally", None):
+        parts.append(f"## {context.command_path}\n\n```text\n{_help(context)}\n```\n")
     return "\n".join(parts)
 
 
-def _commands(path: str, command: Any) -> Iterator[tuple[str, Any]]:
-    yield path, command
-    for name, inner in getattr(command, "commands", {}).items():
-        yield from _commands(f"{path} {name}", inner)
-
-
-def _help(path: str, command: Any) -> str:
-    parent = None
-    for name in path.split()[:-1]:
-        parent = command.context_class(command, info_name=name, parent=parent)
+def _contexts(command: Any, name: str, parent: Any) -> Iterator[Any]:
     context = command.context_class(
-        command, info_name=path.split()[-1], parent=parent, max_content_width=90, terminal_width=90
+        command, info_name=name, parent=parent, max_content_width=90, terminal_width=90
     )
-    return "\n".join(line.rstrip() for line in command.get_help(context).strip().splitlines())
+    yield context
+    for inner_name, inner in getattr(command, "commands", {}).items():
+        yield from _contexts(inner, inner_name, context)
+
+
+def _help(context: Any) -> str:
+    text = context.command.get_help(context)
+    return "\n".join(line.rstrip() for line in text.strip().splitlines())
 
 
 PAGES = {"settings.md": settings_page, "cli.md": cli_page}

@@ -34,6 +34,8 @@ def test_the_version(call: Call) -> None:
         pytest.param(["send", "gone"], "there is no file gone", id="file"),
         pytest.param(["send", "-", "--batch-records", "0"], "'--batch-records'", id="range"),
         pytest.param(["import", "aws-vpc", "gone"], "there is no file gone", id="import"),
+        pytest.param(["send", "."], ". is a folder", id="folder"),
+        pytest.param(["import", "aws-vpc", "-", "-"], "can be read once", id="twice"),
         pytest.param(["serve", "--port", "x"], "port must be a whole number", id="setting"),
         pytest.param(["query", "--hour", "1", "--url", "x"], "is not a URL", id="url"),
     ],

@@ -5,7 +5,9 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import os
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +93,24 @@ def test_standard_input_is_the_same_as_the_file(
     assert_counted(url, many(25))
 
 
+def test_a_named_pipe_is_as_good_as_a_file(call: Call, url: str) -> None:
+    """As the shell makes one of `<(zcat ...)`."""
+    os.mkfifo("pipe")
+    writer = threading.Thread(target=lambda: Path("pipe").write_text(ndjson(RECORDS)))
+    writer.start()
+    ended = call("send", "pipe", "--url", url)
+    writer.join()
+    assert summary(ended).startswith("5 records in 1 batch, ")
+    assert_counted(url, RECORDS)
+
+
+def test_a_service_that_is_gone_may_be_sent_the_same_again(call: Call) -> None:
+    Path("f").write_text(ndjson(RECORDS))
+    ended = call("send", "f", "--url", "http://127.0.0.1:9", "--give-up-after-s", "0")
+    assert ended.code == 1
+    assert ended.err.splitlines()[0].endswith("; send the same again to go on")
+
+
 def test_a_file_that_grows_counts_each_line_once(call: Call, url: str) -> None:
     for count in (25, 25, 38, 60):
         Path("f").write_text(ndjson(many(count)) + '{"half of a li')
@@ -119,7 +139,8 @@ def test_a_bad_record_is_named_as_it_stands_in_the_file(call: Call, url: str) ->
     ended = call("send", "f", "--url", url, "--batch-records", "10", "--connections", "1")
     assert ended.code == 1
     so_far, error, *faults = ended.err.splitlines()
-    assert so_far.endswith("; send the same again to go on")
+    assert so_far.startswith("so far: 10 records in 1 batch, ")
+    assert "again" not in so_far, "the same would be refused again"
     assert error.startswith("flowtally: records 11 to 20: the service answered 400: ")
     assert faults == [
         "  record 15 hour: must be from 0 to 2147483647, not -1",

@@ -270,6 +270,7 @@ class DuckdbStore(FlowStore):
         self._looked_for_expiry_in = this_hour
 
     def health(self) -> Sequence[PartHealth]:
+        nearly_full = self._disk_free_bytes < self._settings.disk_free_bytes_min
         return (
             PartHealth(
                 "journal",
@@ -300,10 +301,10 @@ class DuckdbStore(FlowStore):
             ),
             PartHealth(
                 "disk",
-                "error" if self._disk_free_bytes < self._settings.disk_free_bytes_min else "ok",
+                "error" if nearly_full else "ok",
                 self._tidy_beat_ms,
                 detail=f"{self._disk_free_bytes} bytes are free",
-                hint=f"{_RUNBOOKS}#the-disk-is-full",
+                hint=f"{_RUNBOOKS}#the-disk-is-full" if nearly_full else "",
                 facts={"free_bytes": self._disk_free_bytes},
             ),
         )
