@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from flowtally.api.app import App, create_app
+from flowtally.api.app import App
 from flowtally.api.services import Services
 from flowtally.clock import Clock, SystemClock
 from flowtally.config import Settings
@@ -34,7 +34,7 @@ class Service:
         self.metrics = Metrics()
         self.committer = Committer(self.store, clock, observe_commit=self.metrics.observe_commit)
         self.stopping = False
-        self.app: App = create_app(
+        self.app = App(
             Services(
                 sink=self.store,
                 source=self.store,

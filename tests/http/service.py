@@ -11,7 +11,7 @@ from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from flowtally.api.app import create_app
+from flowtally.api.app import App
 from flowtally.api.services import Services
 from flowtally.clock import ManualClock
 from flowtally.ingest.admission import Admission
@@ -135,7 +135,7 @@ class Service:
             stopping=lambda: self.stopping,
             store_name="memory",
         )
-        self.app = create_app(self.services)
+        self.app = App(self.services)
         self._runner = asyncio.Runner()
 
     def start(self) -> None:
@@ -145,7 +145,7 @@ class Service:
         """Puts another part in the place of one, and a new application over them."""
         self.app.close()
         self.services = replace(self.services, **parts)
-        self.app = create_app(self.services)
+        self.app = App(self.services)
 
     def close(self) -> None:
         self.app.close()

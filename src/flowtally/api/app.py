@@ -24,7 +24,7 @@ WRITE_PATHS = frozenset(("/v1/flows", "/flows"))
 
 
 class App:
-    """The ASGI application. `close` ends its threads."""
+    """The ASGI application over the given parts; opens nothing. `close` ends its threads."""
 
     def __init__(self, services: Services) -> None:
         self._write = WriteEndpoint(services)
@@ -54,11 +54,6 @@ class App:
         route = scope.get("route")
         if route is not None:
             exchange.route = route.path
-
-
-def create_app(services: Services) -> App:
-    """The application over the given parts; opens nothing."""
-    return App(services)
 
 
 def _make_reads(services: Services) -> FastAPI:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from flowtally import limits
 from flowtally.cli.connection import DEFAULT_URL, Connections, GiveUp, Url, client_of
 
 if TYPE_CHECKING:
@@ -23,7 +24,9 @@ def command(
         float, typer.Option(min=0, help="records a second; 0 is as fast as it goes")
     ] = 0,
     seed: Annotated[int, typer.Option(help="the same seed gives the same records")] = 1,
-    hour: Annotated[int, typer.Option(min=0, help="the first of three hours")] = 0,
+    hour: Annotated[
+        int, typer.Option(min=0, max=limits.HOUR_MAX - 2, help="the first of three hours")
+    ] = 0,
     connections: Connections = 4,
     give_up_after_s: GiveUp = 60,
 ) -> None:

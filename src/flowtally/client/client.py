@@ -22,6 +22,7 @@ from flowtally.model import Ledger, LedgerLine, Receipt
 from flowtally.wire.media import BodyFormat
 
 _TIMEOUT_S = 60.0
+_TIMEOUT_S_MIN = 1.0
 _PORT_MAX = 65_535
 Answer = TypeVar("Answer")
 
@@ -137,7 +138,15 @@ class FlowClient:
         while True:
             retry_after_s = 0.0
             try:
-                answer = self._http.request(method, path, headers=headers, content=body)
+                # The last attempt ends when the time is up, whoever keeps silent until then.
+                left_s = self._policy.give_up_after_s - (self._monotonic_s() - began_s)
+                answer = self._http.request(
+                    method,
+                    path,
+                    headers=headers,
+                    content=body,
+                    timeout=min(_TIMEOUT_S, max(left_s, _TIMEOUT_S_MIN)),
+                )
                 if answer.is_success:
                     return answer
                 if answer.status_code not in RETRIED:

@@ -51,6 +51,15 @@ class Sent:
     records_repeated: int = 0
     body_bytes: int = 0
 
+    def note(self, batch: KeyedBatch, receipt: Receipt) -> None:
+        """Adds a batch that was acknowledged."""
+        self.records += batch.records
+        self.batches += 1
+        self.body_bytes += len(batch.body)
+        if receipt.repeated:
+            self.batches_repeated += 1
+            self.records_repeated += batch.records
+
 
 class BatchRefused(FlowtallyError):
     """The service will never count this batch. The message names the input's records, from 1."""
@@ -113,10 +122,13 @@ def send_batches(
 ) -> None:
     """Sends all batches and adds them to `sent`; memory is bounded by a few batches a connection.
 
+    The first batch goes alone: what is wrong with all of them is found before others are counted.
+
     Raises `BatchRefused` or `Unreachable` for a batch that could not be sent, and what reading the
     batches raises. Then the requests under way are still waited for, but nothing is tried again.
     """
     under_way: dict[Future[Receipt], KeyedBatch] = {}
+    under_way_max = 1
 
     def settle(done: Iterable[Future[Receipt]]) -> None:
         # What was counted first, so that an error leaves none of it out of `sent`.
@@ -126,12 +138,7 @@ def send_batches(
                 receipt = future.result()
             except Refused as error:
                 raise BatchRefused(batch, error) from error
-            sent.records += batch.records
-            sent.batches += 1
-            sent.body_bytes += len(batch.body)
-            if receipt.repeated:
-                sent.batches_repeated += 1
-                sent.records_repeated += batch.records
+            sent.note(batch, receipt)
             on_sent(batch, receipt)
 
     with ThreadPoolExecutor(connections, thread_name_prefix="send") as pool:
@@ -139,11 +146,15 @@ def send_batches(
             for batch in batches:
                 future = pool.submit(client.post, batch.body, batch.key, batch.form)
                 under_way[future] = batch
-                if len(under_way) >= connections * _WAITING_PER_CONNECTION:
+                if len(under_way) >= under_way_max:
                     settle(wait(under_way, return_when=FIRST_COMPLETED).done)
+                    under_way_max = connections * _WAITING_PER_CONNECTION
             while under_way:
                 settle(wait(under_way, return_when=FIRST_COMPLETED).done)
         except BaseException:
             client.abandon()
-            pool.shutdown(wait=False, cancel_futures=True)
+            pool.shutdown(cancel_futures=True)
+            for future, batch in under_way.items():
+                if not future.cancelled() and future.exception() is None:
+                    sent.note(batch, future.result())
             raise

@@ -136,14 +136,16 @@ def _depth(value: object) -> int:
         ]
 
 
-def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    members = dict(pairs)
+def _members(pairs: list[tuple[str, Any]]) -> dict[Any, Any]:
+    members: dict[Any, Any] = dict(pairs)
     if len(members) != len(pairs):
         seen: set[str] = set()
-        for name, _ in pairs:
+        for position, (name, value) in enumerate(pairs):
             if name in seen:
                 members[name] = REPEATED
             seen.add(name)
+            # All values are kept, under keys that no JSON has: each is looked at for its depth.
+            members[name, position] = value
     return members
 
 

@@ -65,8 +65,9 @@ end, and post it under that `Idempotency-Key`. So:
 - Another `--batch-records`, `--format`, `--key-prefix`, or a change in the middle of the file makes
   other keys from there on: those records count again.
 - The service remembers keys for [`batch_ids_keep_hours`](settings.md): send again within that time.
-- For `import`, the key names the log's lines, not the records made of them. A file that comes again
-  with other names or options is refused, and nothing of it counts.
+- For `import`, the key names the log's lines, not the records made of them. A batch of lines that
+  comes again with other names or options is refused, and the import ends there. The first batch
+  goes alone, so that of a file that was imported before nothing else counts.
 """
 
 

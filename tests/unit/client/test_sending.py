@@ -166,6 +166,13 @@ def test_a_refusal_names_the_records_of_the_input() -> None:
     ]
 
 
+def test_what_is_wrong_from_the_first_batch_on_is_found_before_others_count() -> None:
+    service = Service(refused=b"bad")
+    with pytest.raises(BatchRefused):
+        send(service, batches([b"bad"] + [b"good"] * 30))
+    assert service.keys == set()
+
+
 def test_a_service_that_is_down_ends_it() -> None:
     with pytest.raises(Unreachable):
         send(Service(down=True), batches([b"1"] * 100))
@@ -180,6 +187,7 @@ def test_what_came_before_a_fault_of_the_input_is_sent() -> None:
     with service.client() as client, pytest.raises(InvalidInput):
         send_batches(client, broken(), 3, sent)
     assert len(service.keys) <= 3
+    assert sent.batches == len(service.keys), "what was under way is added up as well"
     # A second run, with the fault mended, repeats what was counted.
     assert send(service, batches([b"1"] * 9)).records == 9
 

@@ -133,6 +133,18 @@ INVALID_RECORDS = [
         text(new="[" * 17 + "]" * 17), "/0", "an unknown field nests deeper than 16", id="17 deep"
     ),
     pytest.param(
+        text(new="[" * 17 + "]" * 17)[:-1] + ',"new":1}',
+        "/0",
+        "an unknown field nests deeper than 16",
+        id="17 deep, and then repeated",
+    ),
+    pytest.param(
+        text(new='{"a":' + "[" * 16 + "]" * 16 + ',"a":1}'),
+        "/0",
+        "an unknown field nests deeper than 16",
+        id="17 deep, and then repeated inside",
+    ),
+    pytest.param(
         text(new='{"a":' * 17 + "0" + "}" * 17),
         "/0",
         "an unknown field nests deeper than 16",
