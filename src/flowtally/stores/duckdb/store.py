@@ -48,8 +48,9 @@ from flowtally.stores.duckdb.revisions import Revisions
 logger = logging.getLogger(__name__)
 
 _READERS = 4
-_READ_ATTEMPTS = 3
+_READ_ATTEMPTS = 25
 _READ_RETRY_S = 0.2
+"""Together 5 s: the applier opens the database anew after a failure, and its log is read then."""
 _UNREADABLE = "the store cannot be read now"
 _TIDY_INTERVAL_S = 1.0
 _RUNBOOKS = "docs/guides/operating.md"
@@ -184,8 +185,11 @@ class DuckdbStore(FlowStore):
         for attempt in range(_READ_ATTEMPTS):
             try:
                 return await self.applier.run_between(self._ledger)
-            except (duckdb.Error, DamagedData):
-                await self._after_failed_read(attempt)
+            except duckdb.Error as error:
+                await self._after_failed_read(attempt, error)
+            except DamagedData as error:
+                # It is in the log already, and nothing that is tried again could mend it.
+                raise NotAccepting(_UNREADABLE, retry_after_s=5) from error
         raise NotAccepting(_UNREADABLE, retry_after_s=5)
 
     def _ledger(self) -> Ledger:
@@ -215,13 +219,17 @@ class DuckdbStore(FlowStore):
         for attempt in range(_READ_ATTEMPTS):
             try:
                 return await asyncio.get_running_loop().run_in_executor(readers, read)
-            except (duckdb.Error, DamagedData):
-                await self._after_failed_read(attempt)
+            except duckdb.Error as error:
+                await self._after_failed_read(attempt, error)
+            except DamagedData as error:
+                # It is in the log already, and nothing that is tried again could mend it.
+                raise NotAccepting(_UNREADABLE, retry_after_s=5) from error
         raise NotAccepting(_UNREADABLE, retry_after_s=5)
 
-    async def _after_failed_read(self, attempt: int) -> None:
+    async def _after_failed_read(self, attempt: int, error: duckdb.Error) -> None:
         """The applier may be opening the database anew: worth another attempt."""
-        logger.warning("read failed", exc_info=True, extra={"attempt": attempt + 1})
+        if attempt == 0:
+            logger.warning("read failed, and is tried again", exc_info=error)
         await asyncio.sleep(_READ_RETRY_S)
 
     async def _in_journal_thread(self, work: Callable[[], Answer]) -> Answer:
