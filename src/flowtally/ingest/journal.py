@@ -324,6 +324,10 @@ class Journal:
         except BaseException:
             _roll_back(writer)
             raise
+        finally:
+            # The error's traceback would keep the failed statement, and that the connection: it
+            # would close long after `close`, whenever the error is forgotten, and sync then.
+            cursor.close()
 
     @contextmanager
     def _watched(self, purpose: str) -> Iterator[None]:

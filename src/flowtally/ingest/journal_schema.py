@@ -5,11 +5,14 @@ Everything that decides how durable a commit is stands in `open_database`.
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+logger = logging.getLogger(__name__)
 
 APPLICATION_ID = 0x464C4F57
 """"FLOW", in the file's header: `file journal.sqlite` names it, and no other database is taken."""
@@ -129,8 +132,10 @@ def log_kept(path: Path) -> Iterator[None]:
     last = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
     try:
         # Until it has read something it takes no part in the log.
-        with suppress(sqlite3.Error):
+        try:
             last.execute("SELECT * FROM sqlite_schema LIMIT 1").fetchall()
+        except sqlite3.Error as error:
+            logger.warning("closing the journal may sync once more", exc_info=error)
         yield
     finally:
         last.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -222,6 +223,20 @@ def test_nothing_is_written_after_a_fault_that_leaves_doubt(
     with pytest.raises(NotAccepting, match="SQLITE_IOERR_FSYNC"):
         journal.commit([batch("two")])
     assert [entry.sequence for entry in journal.pending(0, 2**20)] == [1]
+
+
+def test_nothing_stays_open_after_a_fault(journal: Journal) -> None:
+    """A connection that closed later than asked for would sync after a failed sync."""
+    other = sqlite3.connect(journal.path)
+    other.execute("INSERT INTO pending VALUES (1, 0, 0, x'', NULL)")
+    other.commit()
+    other.close()
+    with pytest.raises(NotAccepting, match="UNIQUE constraint failed") as caught:
+        journal.commit([batch("one")])
+    assert caught.value.__cause__ is not None
+    journal.close()
+    opened = [os.readlink(link) for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
+    assert [path for path in opened if path.startswith(str(journal.path))] == []
 
 
 def test_another_program_s_database_is_refused_and_left_alone(
