@@ -1,0 +1,53 @@
+"""The native kernel: flow records into sums, without a Python object in between."""
+
+from collections.abc import Sequence
+
+__version__: str
+NAME_BYTES_MAX: int
+HOUR_MAX: int
+RECORD_BYTES_VALUE_MAX: int
+UNKNOWN_DEPTH_MAX: int
+CLOSE_LOOK_MARKS_PER_RECORD_MAX: int
+
+class KernelError(RuntimeError):
+    """A defect of the kernel: it stopped in the middle of its work, of which nothing is kept."""
+
+class KernelTally:
+    """A batch summed by flow. It is only read."""
+
+    @property
+    def records(self) -> int:
+        """How many records were summed."""
+    def __len__(self) -> int:
+        """The number of flows."""
+    def account(self) -> tuple[int, int, int, int]:
+        """What it adds to the ledger: batches, records, bytes_rx, bytes_tx."""
+    def hours(self) -> set[int]:
+        """The hour labels it touches."""
+    def encode(self) -> bytes:
+        """Its bytes for the journal."""
+    def rows(self) -> dict[tuple[str, str, str, int], list[int]]:
+        """The rows as `model.Tally` holds them."""
+
+class MergedRows:
+    """Rows in columns, which pyarrow, DuckDB and others read by the Arrow PyCapsule interface."""
+
+    @property
+    def hours(self) -> dict[int, int]:
+        """Each hour label that is touched, and the last blob that touches it, counted from 0."""
+    @property
+    def arrival_hours(self) -> dict[int, int]:
+        """Each arrival hour that was told, and how many rows it has."""
+    def __len__(self) -> int:
+        """The number of rows."""
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        """A new stream of the rows."""
+
+def decode_json(body: bytes, records_max: int) -> KernelTally | None:
+    """The tally of a JSON array of records, or None where the twin has to look at it."""
+
+def decode_ndjson(body: bytes, records_max: int) -> KernelTally | None:
+    """The tally of NDJSON, one record a line, or None where the twin has to look at it."""
+
+def merge(blobs: Sequence[bytes], arrival_hours: Sequence[int] | None = None) -> MergedRows | None:
+    """The rows of several blobs, merged by flow (and arrival hour), or None for the twin."""
