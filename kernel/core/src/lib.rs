@@ -17,7 +17,9 @@
 
 // Sizes are computed from 32-bit numbers of bodies and blobs, and must not wrap.
 #[cfg(not(target_pointer_width = "64"))]
-compile_error!("the kernel is for machines with 64-bit addresses; elsewhere the twin does its work");
+compile_error!(
+    "the kernel is for machines with 64-bit addresses; elsewhere the twin does its work"
+);
 
 pub mod blob;
 pub mod body;

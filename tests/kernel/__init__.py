@@ -1,0 +1,1 @@
+"""The native kernel beside its pure-Python twin."""
