@@ -1,6 +1,7 @@
 """The native kernel: flow records into sums, without a Python object in between."""
 
 from collections.abc import Sequence
+from typing import Protocol
 
 __version__: str
 NAME_BYTES_MAX: int
@@ -11,6 +12,11 @@ CLOSE_LOOK_MARKS_PER_RECORD_MAX: int
 
 class KernelError(RuntimeError):
     """A defect of the kernel: it stopped in the middle of its work, of which nothing is kept."""
+
+class ArrowRows(Protocol):
+    """Anything that exports an Arrow stream: a table, a batch or a reader of pyarrow, MergedRows."""
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object: ...
 
 class KernelTally:
     """A batch summed by flow. It is only read."""
@@ -51,3 +57,20 @@ def decode_ndjson(body: bytes, records_max: int) -> KernelTally | None:
 
 def merge(blobs: Sequence[bytes], arrival_hours: Sequence[int] | None = None) -> MergedRows | None:
     """The rows of several blobs, merged by flow (and arrival hour), or None for the twin."""
+
+def tally_arrow(rows: ArrowRows, records_max: int) -> KernelTally | None:
+    """The tally of records in columns, or None where the twin has to look at them.
+
+    Names: string, large_string or string_view, also coded by a dictionary; integers of any size.
+    The arrays must have been validated in full: their offsets are checked here again, but how long
+    a buffer is only their maker knows.
+    """
+
+def sums_json(rows: ArrowRows) -> bytes | None:
+    """Sums as a JSON array of objects, the bytes of `wire.sums`, or None for the twin.
+
+    Names as in `tally_arrow`, bytes_rx and bytes_tx decimal128(38, 0), nothing null or negative.
+    """
+
+def sums_ndjson(rows: ArrowRows) -> bytes | None:
+    """The same, one object a line."""

@@ -1,6 +1,6 @@
 """The corpus: one file for each trap, by the verdict that both kernel and twin must come to.
 
-A body that was ever read wrongly is kept there. Each is read by a thread that has met no layout yet,
+A body that was ever read wrongly is kept there. Each is read by a thread that knows no layout yet,
 and again by one that has met those of the whole corpus, in both orders.
 """
 

@@ -9,8 +9,9 @@
 //! The modules, each knowing only those before it: [`rules`] what a record may hold; [`scan`] bytes
 //! eight at a time; [`index`] the hash table; [`record`] one record's values; [`tally`] the sums;
 //! [`strict`] the reader that owns every rule of JSON; [`layout`] the fast reader that repeats what
-//! the strict one learnt; [`body`] arrays and lines; [`blob`] tallies as the journal keeps them;
-//! [`merge`] many into one.
+//! the strict one learnt; [`body`] arrays and lines; [`columns`] columns of Arrow; [`rows`] records in
+//! columns; [`blob`] tallies as the journal keeps them; [`merge`] many into one; [`sums`] sums as
+//! JSON.
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
@@ -23,15 +24,18 @@ compile_error!(
 
 pub mod blob;
 pub mod body;
+pub mod columns;
 mod crc;
 pub mod index;
 pub mod layout;
 pub mod merge;
 mod names;
 pub mod record;
+pub mod rows;
 pub mod rules;
 pub mod scan;
 pub mod strict;
+pub mod sums;
 pub mod tally;
 
 pub use body::{Decoded, decode_array, decode_lines};

@@ -5,6 +5,7 @@
 //! they can be read while other threads run Python.
 
 mod arrow;
+mod columns;
 mod fence;
 mod merged;
 mod tally;
@@ -16,6 +17,7 @@ use flowtally_kernel_core::{Decoded, Layouts, decode_array, decode_lines, rules}
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
+use crate::columns::{sums_json, sums_ndjson, tally_arrow};
 use crate::fence::{KernelError, fenced};
 use crate::merged::{MergedRows, merge};
 use crate::tally::KernelTally;
@@ -69,5 +71,8 @@ fn flowtally_kernel(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<MergedRows>()?;
     module.add_function(wrap_pyfunction!(decode_json, module)?)?;
     module.add_function(wrap_pyfunction!(decode_ndjson, module)?)?;
-    module.add_function(wrap_pyfunction!(merge, module)?)
+    module.add_function(wrap_pyfunction!(tally_arrow, module)?)?;
+    module.add_function(wrap_pyfunction!(merge, module)?)?;
+    module.add_function(wrap_pyfunction!(sums_json, module)?)?;
+    module.add_function(wrap_pyfunction!(sums_ndjson, module)?)
 }

@@ -1,14 +1,13 @@
 //! `merge` and `MergedRows`: many tallies as one stream of Arrow batches, for the applier.
 
 use std::collections::BTreeMap;
-use std::ffi::CStr;
 use std::sync::Arc;
 
 use flowtally_kernel_core::merge::{self as core, Columns};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyCapsule};
 
-use crate::arrow::ArrowArrayStream;
+use crate::arrow::{ArrowArrayStream, STREAM};
 use crate::fence::fenced;
 
 /// Rows in columns, which pyarrow, DuckDB and others read by the Arrow PyCapsule interface.
@@ -26,8 +25,6 @@ pub struct MergedRows {
     #[pyo3(get)]
     arrival_hours: BTreeMap<i64, usize>,
 }
-
-const STREAM: &CStr = c"arrow_array_stream";
 
 #[pymethods]
 impl MergedRows {

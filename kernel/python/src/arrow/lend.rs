@@ -1,12 +1,7 @@
-//! The Arrow C data interface, written out by hand: merged rows handed over without a copy.
+//! Merged rows lent out without a copy.
 //!
-//! <https://arrow.apache.org/docs/format/CDataInterface.html> and `CStreamInterface.html` say what
-//! the structures mean. A producer's part is small: it lends its buffers until `release` is called.
-//! Here everything lent is owned by an `Arc` of the columns, of which each array holds one.
-//!
-//! This is the only unsafe code of the kernel. What callers must keep to (the interface's rules):
-//! they pass pointers to structures that are valid, call `release` at most once, on a structure
-//! whose `release` is not null, and not from two threads at once.
+//! A producer's part is small: it lends its buffers until `release` is called. Everything lent is
+//! owned by an `Arc` of the columns, of which each array holds one.
 
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -15,47 +10,7 @@ use std::sync::Arc;
 
 use flowtally_kernel_core::merge::{Columns, Text};
 
-#[cfg(target_endian = "big")]
-compile_error!("the columns are handed over as they stand in memory: little-endian");
-
-/// `struct ArrowSchema` of the interface.
-#[repr(C)]
-pub struct ArrowSchema {
-    format: *const c_char,
-    name: *const c_char,
-    metadata: *const c_char,
-    flags: i64,
-    n_children: i64,
-    children: *mut *mut ArrowSchema,
-    dictionary: *mut ArrowSchema,
-    release: Option<unsafe extern "C" fn(*mut ArrowSchema)>,
-    private_data: *mut c_void,
-}
-
-/// `struct ArrowArray` of the interface.
-#[repr(C)]
-pub struct ArrowArray {
-    length: i64,
-    null_count: i64,
-    offset: i64,
-    n_buffers: i64,
-    n_children: i64,
-    buffers: *mut *const c_void,
-    children: *mut *mut ArrowArray,
-    dictionary: *mut ArrowArray,
-    release: Option<unsafe extern "C" fn(*mut ArrowArray)>,
-    private_data: *mut c_void,
-}
-
-/// `struct ArrowArrayStream` of the interface.
-#[repr(C)]
-pub struct ArrowArrayStream {
-    get_schema: Option<unsafe extern "C" fn(*mut ArrowArrayStream, *mut ArrowSchema) -> c_int>,
-    get_next: Option<unsafe extern "C" fn(*mut ArrowArrayStream, *mut ArrowArray) -> c_int>,
-    get_last_error: Option<unsafe extern "C" fn(*mut ArrowArrayStream) -> *const c_char>,
-    release: Option<unsafe extern "C" fn(*mut ArrowArrayStream)>,
-    private_data: *mut c_void,
-}
+use super::{ArrowArray, ArrowArrayStream, ArrowSchema};
 
 /// errno's EIO, the same number wherever Python runs.
 const EIO: c_int = 5;
@@ -83,10 +38,6 @@ struct Source {
     next: usize,
 }
 
-// SAFETY: the structure's one pointer owns a `Source`, which is `Send` itself: it holds an `Arc` of
-// plain vectors. The functions are those of this module and keep nothing of a thread.
-unsafe impl Send for ArrowArrayStream {}
-
 impl ArrowArrayStream {
     /// A stream of chunks.
     pub fn new(chunks: Arc<Vec<Columns>>, told: bool) -> ArrowArrayStream {
@@ -97,16 +48,6 @@ impl ArrowArrayStream {
             get_last_error: Some(get_last_error),
             release: Some(release_stream),
             private_data: Box::into_raw(source).cast(),
-        }
-    }
-}
-
-impl Drop for ArrowArrayStream {
-    fn drop(&mut self) {
-        // A consumer that moved the stream away has set `release` to null.
-        if let Some(release) = self.release {
-            // SAFETY: `self` is valid, and not released yet.
-            unsafe { release(self) }
         }
     }
 }
@@ -201,7 +142,7 @@ unsafe extern "C" fn release_schema(schema: *mut ArrowSchema) {
 
 /// The next chunk as a struct array; where there is none, an array that is released already.
 fn batch_of(source: &Source) -> ArrowArray {
-    let Some(chunk) = source.chunks.get(source.next) else { return released() };
+    let Some(chunk) = source.chunks.get(source.next) else { return ArrowArray::released() };
     let lent = |buffers| array(chunk.hour.len(), buffers, Vec::new(), &source.chunks);
     let fixed = |values: *const c_void| lent(vec![null(), values]);
     let text =
@@ -244,22 +185,6 @@ fn array(
         dictionary: null_mut(),
         release: Some(release_array),
         private_data: Box::into_raw(held).cast(),
-    }
-}
-
-/// What says that a stream has ended.
-fn released() -> ArrowArray {
-    ArrowArray {
-        length: 0,
-        null_count: 0,
-        offset: 0,
-        n_buffers: 0,
-        n_children: 0,
-        buffers: null_mut(),
-        children: null_mut(),
-        dictionary: null_mut(),
-        release: None,
-        private_data: null_mut(),
     }
 }
 
