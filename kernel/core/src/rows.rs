@@ -23,15 +23,13 @@ pub struct Rows {
     decoded: Decoded,
 }
 
-/// Room for flows before any is known.
-const ROOM: usize = 64;
 /// What the names of a record take in a tally, which counts them with 32 bits.
 const WORDS_PER_RECORD_MAX: usize = NAMES * words_in(NAME_BYTES_MAX);
 
 impl Rows {
     /// None yet.
     pub fn new(records_max: usize) -> Rows {
-        let decoded = Decoded { tally: Tally::with_room(ROOM), records: 0 };
+        let decoded = Decoded { tally: Tally::with_room(0), records: 0 };
         Rows { records_max, record: Record::default(), decoded }
     }
 
@@ -41,6 +39,9 @@ impl Rows {
         let words = records.checked_mul(WORDS_PER_RECORD_MAX)?;
         if records > self.records_max || u32::try_from(words).is_err() {
             return None;
+        }
+        if self.decoded.records == 0 {
+            self.decoded.tally = Tally::with_room(batch.rows);
         }
         self.decoded.records = records;
         let hashing = self.decoded.tally.hashing();

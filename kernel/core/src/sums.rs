@@ -4,7 +4,7 @@
 //! are written in full.
 
 use crate::columns::{Integers, Strings};
-use crate::rules::NAMES;
+use crate::rules::{NAME_BYTES_MAX, NAMES};
 use crate::scan::load;
 
 /// Sums of several flows, in columns.
@@ -19,35 +19,35 @@ pub struct Sums<'a> {
     pub bytes_tx: &'a [[u8; 16]],
 }
 
-const BEFORE_NAMES: [&[u8]; NAMES] =
-    [b"{\"src_app\":\"", b"\",\"dest_app\":\"", b"\",\"vpc_id\":\""];
-/// What stands in a row beside its names, where the sums have 20 digits each.
-const ROW_BYTES: usize = 130;
+/// Rows are written in parts of so many, into a buffer that stays in the nearest caches.
+const ROWS_AT_ONCE: usize = 256;
+/// The longest text of a row: every byte of its names escaped, and what stands around them.
+const ROW_BYTES_MAX: usize = 2 * NAMES * NAME_BYTES_MAX + 256;
 
-/// Appends an object for each flow, and `end` after each; `None` where a column is not sound or a
-/// sum is negative.
+/// Appends an object for each flow, and `end` after each; `None` where a column is not sound, a name
+/// too long or a sum negative.
 pub fn write_json(text: &mut Vec<u8>, sums: &Sums<'_>, end: u8) -> Option<()> {
-    let mut hour_before = None;
-    let mut hour_text = Vec::new();
-    for row in 0..sums.rows {
-        // Most reads are of one hour: it is written once.
-        let hour = sums.hour.get(row)?;
-        if hour_before.replace(hour) != Some(hour) {
-            hour_text.clear();
-            hour_text.extend_from_slice(b"\",\"hour\":");
-            put_integer(&mut hour_text, hour.into());
-            hour_text.extend_from_slice(b",\"bytes_rx\":");
+    let mut part = vec![0; ROW_BYTES_MAX * ROWS_AT_ONCE.min(sums.rows)];
+    for first in (0..sums.rows).step_by(ROWS_AT_ONCE) {
+        let mut writer = Writer { text: &mut part, at: 0 };
+        for row in first..sums.rows.min(first + ROWS_AT_ONCE) {
+            let [src, dest, vpc] = &sums.names;
+            writer.put(b"{\"src_app\":\"");
+            writer.put_escaped(src.get(row)?)?;
+            writer.put(b"\",\"dest_app\":\"");
+            writer.put_escaped(dest.get(row)?)?;
+            writer.put(b"\",\"vpc_id\":\"");
+            writer.put_escaped(vpc.get(row)?)?;
+            writer.put(b"\",\"hour\":");
+            writer.put_u64(sums.hour.get(row)?);
+            writer.put(b",\"bytes_rx\":");
+            writer.put_integer(decimal(sums.bytes_rx, row)?);
+            writer.put(b",\"bytes_tx\":");
+            writer.put_integer(decimal(sums.bytes_tx, row)?);
+            writer.put(&[b'}', end]);
         }
-        text.reserve(ROW_BYTES);
-        for (before, column) in BEFORE_NAMES.iter().zip(&sums.names) {
-            text.extend_from_slice(before);
-            put_escaped(text, column.get(row)?);
-        }
-        text.extend_from_slice(&hour_text);
-        put_integer(text, decimal(sums.bytes_rx, row)?);
-        text.extend_from_slice(b",\"bytes_tx\":");
-        put_integer(text, decimal(sums.bytes_tx, row)?);
-        text.extend_from_slice(&[b'}', end]);
+        let size = writer.at;
+        text.extend_from_slice(&part[..size]);
     }
     Some(())
 }
@@ -57,17 +57,90 @@ fn decimal(column: &[[u8; 16]], row: usize) -> Option<u128> {
     i128::from_le_bytes(*column.get(row)?).try_into().ok()
 }
 
-#[inline(always)]
-fn put_escaped(text: &mut Vec<u8>, name: &[u8]) {
-    if (0..name.len()).step_by(8).all(|at| !holds_escaped(load(name, at))) {
-        text.extend_from_slice(name);
-        return;
+/// A text that is large enough, and where it ends so far.
+struct Writer<'t> {
+    text: &'t mut [u8],
+    at: usize,
+}
+
+impl Writer<'_> {
+    /// Puts a text whose size the compiler knows: that is a few moves.
+    #[inline(always)]
+    fn put<const N: usize>(&mut self, text: &[u8; N]) {
+        self.text[self.at..self.at + N].copy_from_slice(text);
+        self.at += N;
     }
-    for &byte in name {
-        if matches!(byte, b'"' | b'\\') {
-            text.push(b'\\');
+
+    #[inline(always)]
+    fn put_escaped(&mut self, name: &[u8]) -> Option<()> {
+        if name.len() > NAME_BYTES_MAX {
+            return None;
         }
-        text.push(byte);
+        let start = self.at;
+        let mut found = false;
+        let mut words = name.chunks_exact(8);
+        for word in &mut words {
+            let word = load(word, 0);
+            found |= holds_escaped(word);
+            self.put(&word.to_le_bytes());
+        }
+        for &byte in words.remainder() {
+            found |= matches!(byte, b'"' | b'\\');
+            self.put(&[byte]);
+        }
+        if found {
+            self.at = start;
+            self.put_byte_by_byte(name);
+        }
+        Some(())
+    }
+
+    #[cold]
+    fn put_byte_by_byte(&mut self, name: &[u8]) {
+        for &byte in name {
+            if matches!(byte, b'"' | b'\\') {
+                self.put(b"\\");
+            }
+            self.put(&[byte]);
+        }
+    }
+
+    #[inline(always)]
+    fn put_integer(&mut self, value: u128) {
+        match u64::try_from(value) {
+            Ok(value) => self.put_u64(value),
+            Err(_) => self.put_large(value),
+        }
+    }
+
+    #[cold]
+    fn put_large(&mut self, value: u128) {
+        const BLOCK: u128 = 10_u128.pow(18);
+        self.put_integer(value / BLOCK);
+        // A leading 1 keeps the zeros of the lower digits. It takes the place of the digit before,
+        // which is put back.
+        let before = self.text[self.at - 1];
+        self.at -= 1;
+        self.put_u64((BLOCK + value % BLOCK) as u64);
+        self.text[self.at - 19] = before;
+    }
+
+    #[inline(always)]
+    fn put_u64(&mut self, mut value: u64) {
+        let count = value.checked_ilog10().unwrap_or(0) as usize + 1;
+        let digits = &mut self.text[self.at..self.at + count];
+        self.at += count;
+        let mut at = count;
+        while value >= 100 {
+            at -= 2;
+            digits[at..at + 2].copy_from_slice(&PAIRS[(value % 100) as usize]);
+            value /= 100;
+        }
+        if value >= 10 {
+            digits[..2].copy_from_slice(&PAIRS[value as usize]);
+        } else {
+            digits[0] = b'0' + value as u8;
+        }
     }
 }
 
@@ -90,73 +163,59 @@ const PAIRS: [[u8; 2]; 100] = {
     pairs
 };
 
-/// Appends the digits of an integer.
-fn put_integer(text: &mut Vec<u8>, value: u128) {
-    const BLOCK: u128 = 10_u128.pow(18);
-    match u64::try_from(value) {
-        Ok(value) => put_u64(text, value),
-        Err(_) => {
-            put_integer(text, value / BLOCK);
-            // The lower digits with their zeros: a leading 1 is written and taken away.
-            let at = text.len();
-            put_u64(text, (BLOCK + value % BLOCK) as u64);
-            text.remove(at);
-        }
-    }
-}
-
-#[inline(always)]
-fn put_u64(text: &mut Vec<u8>, mut value: u64) {
-    let mut digits = [0; 20];
-    let mut at = digits.len();
-    while value >= 100 {
-        at -= 2;
-        digits[at..at + 2].copy_from_slice(&PAIRS[(value % 100) as usize]);
-        value /= 100;
-    }
-    if value >= 10 {
-        at -= 2;
-        digits[at..at + 2].copy_from_slice(&PAIRS[value as usize]);
-    } else {
-        at -= 1;
-        digits[at] = b'0' + value as u8;
-    }
-    text.extend_from_slice(&digits[at..]);
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn written(put: impl FnOnce(&mut Writer<'_>)) -> String {
+        let mut text = [b'?'; 1_000];
+        let mut writer = Writer { text: &mut text, at: 0 };
+        put(&mut writer);
+        let size = writer.at;
+        String::from_utf8(text[..size].to_vec()).unwrap()
+    }
 
     #[test]
     fn integers() {
         let powers = (0..39).map(|power| 10_u128.pow(power));
         let near = powers.flat_map(|power| [power - 1, power, power + 1, 7 * (power / 8)]);
         for value in near.chain([u64::MAX.into(), 1 << 64, u128::MAX, (1 << 64) - 2]) {
-            let mut text = b"x".to_vec();
-            put_integer(&mut text, value);
-            assert_eq!(text, format!("x{value}").as_bytes());
+            assert_eq!(written(|text| text.put_integer(value)), value.to_string());
         }
     }
 
     #[test]
     fn names() {
+        let put = |name: &str| written(|text| text.put_escaped(name.as_bytes()).unwrap());
         for name in ["", "plain", "eight888", "é and more of it", "\u{2122}]\u{a2}\u{dc}!#"] {
-            let mut text = Vec::new();
-            put_escaped(&mut text, name.as_bytes());
-            assert_eq!(text, name.as_bytes());
+            assert_eq!(put(name), name);
         }
-        for at in 0..20 {
-            let mut name = [b'n'; 20];
-            name[at] = b'"';
-            let mut text = Vec::new();
-            put_escaped(&mut text, &name);
-            let expected = String::from_utf8(name.to_vec()).unwrap().replace('"', "\\\"");
-            assert_eq!(text, expected.as_bytes());
+        for (at, escaped) in (0..20).flat_map(|at| [(at, "\""), (at, "\\")]) {
+            let name = format!("{}{escaped}{}", "n".repeat(at), "é".repeat(20 - at));
+            assert_eq!(put(&name), name.replace(escaped, &format!("\\{escaped}")));
         }
+        let longest = "\"".repeat(NAME_BYTES_MAX);
+        assert_eq!(put(&longest), "\\\"".repeat(NAME_BYTES_MAX));
+        assert_eq!(written(|text| assert!(text.put_escaped(&[b'n'; 257]).is_none())), "");
+    }
+
+    #[test]
+    fn the_longest_rows() {
+        let offsets: Vec<_> = (0..=300).map(|row| (row * 256_i32).to_le_bytes()).collect();
+        let text = [b'\\'; 300 * 256];
+        let names = Strings::Short(&offsets, &text);
+        let most = [i128::MAX.to_le_bytes(); 300];
+        let sums = Sums {
+            rows: 300,
+            names: [names.clone(), names.clone(), names],
+            hour: Integers::U64(&[[0xff; 8]; 300]),
+            bytes_rx: &most,
+            bytes_tx: &most,
+        };
         let mut text = Vec::new();
-        put_escaped(&mut text, b"\\a\\\"");
-        assert_eq!(text, b"\\\\a\\\\\\\"");
+        write_json(&mut text, &sums, b',').unwrap();
+        assert_eq!(text.len() % 300, 0);
+        assert!(text.len() / 300 < ROW_BYTES_MAX);
     }
 
     #[test]
