@@ -20,6 +20,7 @@ from flowtally.model import MILLISECONDS_PER_HOUR
 from flowtally.observe.metrics import Metrics
 from flowtally.ports import FlowStore
 from flowtally.steps import OnStep, ignore
+from flowtally.wire import kernel
 
 
 class Service:
@@ -29,6 +30,7 @@ class Service:
         self, settings: Settings, clock: Clock | None = None, on_step: OnStep = ignore
     ) -> None:
         clock = clock or SystemClock()
+        kernel.use(settings.kernel)
         self.settings = settings
         self.store = make_store(settings, clock, on_step)
         self.metrics = Metrics()

@@ -100,6 +100,7 @@ class Settings:
         "info", "the least level that is logged", choices=("debug", "info", "warning", "error")
     )
     access_log: bool = _setting(True, "log a line for each request")
+    kernel: bool = _setting(True, "use the native kernel, where it is built")
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from flowtally.api.read import READ_METHODS
 from flowtally.api.services import Services
 from flowtally.model import PartHealth
 from flowtally.observe.health import with_stale_beats, worst
+from flowtally.wire import kernel
 from flowtally.wire.answers import timestamp
 
 _JSON = "application/json"
@@ -95,7 +96,7 @@ class Operations:
                 "version": __version__,
                 "api": "v1",
                 "store": self._services.store_name,
-                "decoder": "python",
+                "decoder": "python" if kernel.version() is None else "native",
                 "python": platform.python_version(),
             }
         )

@@ -13,11 +13,13 @@ Format: https://arrow.apache.org/docs/format/Columnar.html#ipc-streaming-format
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from flowtally import limits
 from flowtally.errors import InvalidInput, TooLarge
 from flowtally.model import Tally
+from flowtally.wire import kernel
 from flowtally.wire.close_look import require_count
 from flowtally.wire.fields import NAME_FIELDS, RECORD_FIELDS
 from flowtally.wire.json_records import Record, sum_records
@@ -34,9 +36,8 @@ def decode_arrow(body: bytes, records_max: int, decoded_bytes_max: int) -> tuple
     """The tally of an Arrow stream of records, and how many they were."""
     import pyarrow as pa
 
-    columns: list[list[Any]] = [[] for _ in RECORD_FIELDS]
-    good = True
-    bytes_reached = 0
+    batches: list[pa.RecordBatch] = []
+    records = bytes_reached = 0
     try:
         _check_messages(body)
         with pa.ipc.open_stream(pa.py_buffer(body)) as stream:
@@ -44,16 +45,17 @@ def decode_arrow(body: bytes, records_max: int, decoded_bytes_max: int) -> tuple
         options = pa.ipc.IpcReadOptions(included_fields=positions, use_threads=False)
         with pa.ipc.open_stream(pa.py_buffer(body), options=options) as stream:
             for batch in stream:
-                require_count(len(columns[0]) + batch.num_rows, records_max)
+                records += batch.num_rows
+                require_count(records, records_max)
                 # Cheap, and first: of what it refuses not even the length can be asked.
                 batch.validate()
                 bytes_reached += _bytes_reached(batch, records_max)
                 if bytes_reached > decoded_bytes_max:
                     raise TooLarge(f"the Arrow stream has more than {decoded_bytes_max} bytes")
                 batch.validate(full=True)
-                good = _integers_are_good(batch) and good
-                for column, field in zip(columns, RECORD_FIELDS, strict=True):
-                    column.extend(_values(batch.column(field)))
+                batches.append(batch)
+            rows = pa.Table.from_batches(batches, stream.schema).select(list(RECORD_FIELDS))
+        return kernel.tally_arrow(rows, records_max) or _sum(batches)
     except (
         pa.ArrowException,
         struct.error,
@@ -65,6 +67,15 @@ def decode_arrow(body: bytes, records_max: int, decoded_bytes_max: int) -> tuple
         SystemError,
     ) as error:
         raise InvalidInput(f"the body is not a valid Arrow stream: {_first_line(error)}") from error
+
+
+def _sum(batches: Iterable[pa.RecordBatch]) -> tuple[Tally, int]:
+    columns: list[list[Any]] = [[] for _ in RECORD_FIELDS]
+    good = True
+    for batch in batches:
+        good = _integers_are_good(batch) and good
+        for column, field in zip(columns, RECORD_FIELDS, strict=True):
+            column.extend(_values(batch.column(field)))
     names = {name for column in columns[: len(NAME_FIELDS)] for name in column}
     if not (good and None not in names and names_are_good(names)):
         faults = Faults()

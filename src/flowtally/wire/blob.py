@@ -15,6 +15,7 @@ from itertools import accumulate, chain, pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 from flowtally.model import Tally
+from flowtally.wire.kernel import NativeTally
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -46,6 +47,8 @@ class _Sections(NamedTuple):
 
 def encode_tally(tally: Tally) -> bytes:
     """The blob of a tally."""
+    if isinstance(tally, NativeTally):
+        return tally.blob()
     if tally.rows:
         src, dest, vpc, hours = zip(*tally.rows, strict=True)
         rx, tx, records = zip(*tally.rows.values(), strict=True)

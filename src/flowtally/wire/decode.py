@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from flowtally.limits import BodyLimits
 from flowtally.model import Tally
+from flowtally.wire import kernel
 from flowtally.wire.json_records import decode_array, decode_lines
 from flowtally.wire.media import BodyFormat
 
@@ -28,15 +29,20 @@ def decode_body(body: bytes, form: BodyFormat, bounds: BodyLimits) -> DecodedBod
     Raises `InvalidInput`: `InvalidRecords` naming every bad record, `TooLarge`, or what else is
     wrong with it as a whole.
     """
-    if form is BodyFormat.JSON:
-        tally, records = decode_array(body, bounds.records_max)
-    elif form is BodyFormat.NDJSON:
-        tally, records = decode_lines(body, bounds.records_max)
-    else:
+    tally, records = _sum(body, form, bounds)
+    return DecodedBody(tally, records, fingerprint(body, form))
+
+
+def _sum(body: bytes, form: BodyFormat, bounds: BodyLimits) -> tuple[Tally, int]:
+    if form is BodyFormat.ARROW:
         from flowtally.wire.arrow_records import decode_arrow
 
-        tally, records = decode_arrow(body, bounds.records_max, bounds.decoded_bytes_max)
-    return DecodedBody(tally, records, fingerprint(body, form))
+        return decode_arrow(body, bounds.records_max, bounds.decoded_bytes_max)
+    summed = kernel.decode(body, form, bounds.records_max)
+    if summed is not None:
+        return summed
+    decode = decode_array if form is BodyFormat.JSON else decode_lines
+    return decode(body, bounds.records_max)
 
 
 def fingerprint(body: bytes, form: BodyFormat) -> bytes:

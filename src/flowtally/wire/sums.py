@@ -16,6 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from flowtally.wire import kernel
 from flowtally.wire.fields import NAME_FIELDS, RECORD_FIELDS
 from flowtally.wire.media import SumsFormat
 
@@ -26,7 +27,9 @@ _CSV_FORMULA = r"^[=+\-@]"
 
 def encode_sums(table: pa.Table, form: SumsFormat) -> bytes:
     """The rows of `model.Sums.table` in a format; of JSON an array of objects with six fields."""
-    return _WRITERS[form](table.select(list(RECORD_FIELDS)))
+    rows = table.select(list(RECORD_FIELDS))
+    written = kernel.sums(rows, form)
+    return _WRITERS[form](rows) if written is None else written
 
 
 def _json(table: pa.Table) -> bytes:

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from flowtally.ingest.journal_rows import Pending
 from flowtally.model import Revision, Tally
+from flowtally.wire import kernel
 from flowtally.wire.blob import blob_hours, blob_rows, blobs_to_arrow, decode_tally, encode_tally
 
 _SUMMED_ROWS_MAX = 128
@@ -36,6 +37,19 @@ class Incoming:
 
 def incoming_of(pending: Sequence[Pending]) -> Incoming:
     """Reads the tallies of pending batches, at least one and in order, into rows."""
+    merged = kernel.merge(
+        [entry.tally for entry in pending], [entry.arrival_hour for entry in pending]
+    )
+    if merged is None:
+        return _by_the_twin(pending)
+    revisions = {
+        hour: Revision(pending[last].sequence, pending[last].arrived_ms)
+        for hour, last in merged.hours.items()
+    }
+    return Incoming(pa.table(merged), Counter(merged.arrival_hours), revisions)
+
+
+def _by_the_twin(pending: Sequence[Pending]) -> Incoming:
     summed: dict[int, Tally] = {}
     parts: list[tuple[int, bytes]] = []
     revisions: dict[int, Revision] = {}
