@@ -1,7 +1,7 @@
 # Everything a developer or CI does; `make` explains itself.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-dev run test check crash bench lock clean
+.PHONY: help setup setup-dev kernel run test check crash bench lock clean
 PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := src tests benchmarks
@@ -38,10 +38,26 @@ setup-dev: .venv/.ready-dev ## the same with everything to test
 	$(call install,--require-hashes -r requirements-dev.lock)
 	@touch $@
 
-run: .venv/.ready ## serve on 127.0.0.1:8080 with the data in ./data; ARGS are passed on
+kernel: .venv/.kernel ## build the native kernel, where cargo is; `make run` and `make test` do so once
+
+# Without cargo, or without its crates, everything works all the same: the Python twin does the work.
+.venv/.kernel: .venv/.ready requirements-kernel.lock $(shell find kernel -name '*.rs' -o -name '*.toml')
+	@if ! command -v cargo >/dev/null; then \
+		echo "the native kernel is left out: cargo is not here; Python does its work, more slowly"; \
+	else \
+		echo "building the native kernel, once: about a minute"; \
+		{ $(call install,--require-hashes -r requirements-kernel.lock) \
+			&& MATURIN=$(CURDIR)/$(BIN)/maturin PYTHON=$(CURDIR)/$(BIN)/python sh kernel/build.sh \
+			&& $(call install,--no-deps --force-reinstall kernel/target/wheels/*.whl); \
+		} >kernel/build.log 2>&1 \
+		|| echo "the native kernel could not be built (kernel/build.log says why); Python does its work"; \
+	fi
+	@touch $@
+
+run: .venv/.kernel ## serve on 127.0.0.1:8080 with the data in ./data; ARGS are passed on
 	@exec $(BIN)/flowtally serve $(ARGS)
 
-test: .venv/.ready-dev ## run all tests; ARGS are passed on to pytest
+test: .venv/.ready-dev .venv/.kernel ## run all tests; ARGS are passed on to pytest
 	$(BIN)/python -m pytest $(ARGS)
 
 check: .venv/.ready-dev ## format, lint, types, layers, docs
@@ -50,15 +66,16 @@ check: .venv/.ready-dev ## format, lint, types, layers, docs
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/repo
 
-crash: .venv/.ready-dev ## kill the service KILLS times (1000), compare with an oracle; SEED repeats one
+crash: .venv/.ready-dev .venv/.kernel ## kill it KILLS times (1000), beside an oracle; SEED repeats one
 	$(BIN)/python -m tests.crash.campaign --kills $(KILLS) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
-bench: .venv/.ready-dev ## measure beside the service everyone writes first; ARGS are passed on
+bench: .venv/.ready-dev .venv/.kernel ## measure beside the service everyone writes first; ARGS are passed on
 	$(BIN)/python -m benchmarks.run $(ARGS)
 
 lock: .venv/bin/uv ## resolve the lock files anew; ARGS=--upgrade takes newer versions
 	$(compile) $(ARGS) --extra server -o requirements.lock pyproject.toml requirements-build.in
 	$(compile) $(ARGS) -c requirements.lock --group dev -o requirements-dev.lock
+	$(compile) $(ARGS) -o requirements-kernel.lock requirements-kernel.in
 
 clean: ## remove what was built; the data stays
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	rm -rf kernel/target kernel/build.log .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

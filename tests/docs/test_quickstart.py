@@ -127,7 +127,7 @@ def test_the_quickstart(terminals: Terminals) -> None:
 def test_make_run_is_what_the_quickstart_says() -> None:
     """With everything set up; and what it runs is what the test above runs."""
     shown = subprocess.run(
-        ["make", "--no-print-directory", "--dry-run", "--assume-old=.venv/.ready", "run"],
+        ["make", "--no-print-directory", "--dry-run", "--assume-old=.venv/.kernel", "run"],
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -9,6 +9,7 @@ import pytest
 
 from flowtally import __version__
 from flowtally.model import PartHealth
+from flowtally.wire import kernel
 from tests.http.service import NOW_MS, Service, assert_problem, encoded, record
 
 JSON_PATHS = ["/livez", "/readyz", "/health", "/version", "/openapi.json"]
@@ -98,7 +99,7 @@ def test_version(service: Service) -> None:
         "version": __version__,
         "api": "v1",
         "store": "memory",
-        "decoder": "python",
+        "decoder": "python" if kernel.version() is None else "native",
     }
 
 

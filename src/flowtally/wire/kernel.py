@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 try:
     import flowtally_kernel
 except ImportError:
-    flowtally_kernel = None
+    flowtally_kernel = None  # type: ignore[assignment]
 
 _LIMITS = {
     "NAME_BYTES_MAX": limits.NAME_BYTES_MAX,
