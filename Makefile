@@ -41,7 +41,7 @@ setup-dev: .venv/.ready-dev ## the same with everything to test
 kernel: .venv/.kernel ## build the native kernel, where cargo is; `make run` and `make test` do so once
 
 # Without cargo, or without its crates, everything works all the same: the Python twin does the work.
-.venv/.kernel: .venv/.ready requirements-kernel.lock $(shell find kernel -name '*.rs' -o -name '*.toml')
+.venv/.kernel: .venv/.ready requirements-kernel.lock $(wildcard kernel/*.toml kernel/*/*.toml kernel/*/src/*.rs) kernel/build.sh
 	@if ! command -v cargo >/dev/null; then \
 		echo "the native kernel is left out: cargo is not here; Python does its work, more slowly"; \
 	else \
