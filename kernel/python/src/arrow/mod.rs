@@ -12,6 +12,8 @@
 
 pub mod borrow;
 mod lend;
+#[cfg(test)]
+mod tests;
 
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::ptr::{null, null_mut};
