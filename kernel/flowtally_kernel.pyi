@@ -14,7 +14,7 @@ class KernelError(RuntimeError):
     """A defect of the kernel: it stopped in the middle of its work, of which nothing is kept."""
 
 class ArrowRows(Protocol):
-    """Anything that exports an Arrow stream: a table, a batch or a reader of pyarrow, MergedRows."""
+    """What exports an Arrow stream: a table, batch or reader of pyarrow, `MergedRows`."""
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object: ...
 
