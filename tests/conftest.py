@@ -6,6 +6,8 @@ import os
 
 from hypothesis import HealthCheck, settings
 
+from flowtally.wire import kernel
+
 _SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.differing_executors]
 settings.register_profile(
     "quick",
@@ -24,3 +26,9 @@ settings.register_profile(
     print_blob=True,
 )
 settings.load_profile(os.environ.pop("FLOWTALLY_TEST_PROFILE", "quick"))
+
+if os.environ.pop("FLOWTALLY_TEST_KERNEL", "on") == "off":
+    # As on a machine where it was never built; a started service is told by its own setting.
+    kernel.flowtally_kernel = None  # type: ignore[assignment]
+    kernel.use(False)
+    os.environ["FLOWTALLY_KERNEL"] = "false"
