@@ -8,6 +8,8 @@ SOURCES := src tests benchmarks
 KILLS ?= 1000
 SEED ?=
 ARGS ?=
+KERNEL_SOURCES := kernel/build.sh \
+	$(wildcard kernel/*.toml kernel/*/*.toml kernel/*/src/*.rs kernel/*/src/*/*.rs)
 
 # uv installs in seconds what takes pip minutes; where uv finds no registry, pip's own settings may
 # know one. $(1) is what to install.
@@ -41,7 +43,7 @@ setup-dev: .venv/.ready-dev ## the same with everything to test
 kernel: .venv/.kernel ## build the native kernel, where cargo is; `make run` and `make test` do so once
 
 # Without cargo, or without its crates, everything works all the same: the Python twin does the work.
-.venv/.kernel: .venv/.ready requirements-kernel.lock $(wildcard kernel/*.toml kernel/*/*.toml kernel/*/src/*.rs) kernel/build.sh
+.venv/.kernel: .venv/.ready requirements-kernel.lock $(KERNEL_SOURCES)
 	@if ! command -v cargo >/dev/null; then \
 		echo "the native kernel is left out: cargo is not here; Python does its work, more slowly"; \
 	else \

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 
 from hypothesis import HealthCheck, settings
-
-from flowtally.wire import kernel
 
 _SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.differing_executors]
 settings.register_profile(
@@ -29,6 +28,5 @@ settings.load_profile(os.environ.pop("FLOWTALLY_TEST_PROFILE", "quick"))
 
 if os.environ.pop("FLOWTALLY_TEST_KERNEL", "on") == "off":
     # As on a machine where it was never built; a started service is told by its own setting.
-    kernel.flowtally_kernel = None  # type: ignore[assignment]
-    kernel.use(False)
+    sys.modules["flowtally_kernel"] = None  # type: ignore[assignment]
     os.environ["FLOWTALLY_KERNEL"] = "false"
