@@ -25,6 +25,7 @@ pending_bytes_max     1073741824  default
 log_format            auto        default
 log_level             info        default
 access_log            false       --access-log
+kernel                true        default
 """
 
 
@@ -32,6 +33,7 @@ access_log            false       --access-log
 def settings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     Path("flowtally.toml").write_text('port = 9000\nhost = "::1"\n')
     monkeypatch.setenv("FLOWTALLY_STORE", "memory")
+    monkeypatch.delenv("FLOWTALLY_KERNEL", raising=False)
     return ["--host", "0.0.0.0", "--insecure", "--no-access-log"]
 
 
