@@ -17,7 +17,7 @@ from flowtally.model import MILLISECONDS_PER_HOUR, Account, Batch, Receipt
 TIDY_ROWS = 5_000
 """Rows deleted in one transaction of `tidy`: a commit never waits for more than these."""
 
-_STATEMENT_ROWS_MAX = 64
+_STATEMENT_ROWS_MAX = 256
 
 Item = TypeVar("Item")
 
@@ -76,7 +76,7 @@ class Known:
 def find_known(cursor: sqlite3.Cursor, batch_ids: Sequence[str]) -> dict[str, Known]:
     """Those of the batch_ids that are remembered."""
     known: dict[str, Known] = {}
-    for asked in _in_powers_of_two(batch_ids):
+    for asked in _statements(batch_ids, ""):
         places = ", ".join("?" * len(asked))
         for batch_id, fingerprint, records, flows in cursor.execute(
             "SELECT batch_id, fingerprint, records, flows FROM batch_ids"
@@ -131,24 +131,30 @@ def _pending_row(
 
 
 def _insert(cursor: sqlite3.Cursor, table: str, rows: Sequence[tuple[object, ...]]) -> None:
-    for some in _in_powers_of_two(rows):
-        row = f"({', '.join('?' * len(some[0]))})"
-        rows_text = ", ".join([row] * len(some))
-        cursor.execute(f"INSERT INTO {table} VALUES {rows_text}", tuple(chain.from_iterable(some)))
+    if not rows:
+        return
+    columns = len(rows[0])
+    row = f"({', '.join('?' * columns)})"
+    nothing: tuple[object, ...] = (None,) * columns
+    for some in _statements(rows, nothing):
+        cursor.execute(
+            f"INSERT INTO {table} SELECT * FROM (VALUES {', '.join([row] * len(some))})"
+            " WHERE column1 IS NOT NULL",
+            tuple(chain.from_iterable(some)),
+        )
 
 
-def _in_powers_of_two(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
-    """The items in as few parts as powers of two allow, none above `_STATEMENT_ROWS_MAX`.
+def _statements(items: Sequence[Item], filler: Item) -> Iterator[Sequence[Item]]:
+    """The items in parts of `_STATEMENT_ROWS_MAX`, the last filled up to a power of two.
 
-    A statement for many rows, because at each one this thread lets go of the interpreter's lock
-    and waits for it again: a statement a row was half of what a commit of small batches took. And
-    of few lengths, because then sqlite3 has all of them prepared.
+    A statement for many rows, because at each one this thread lets go of the interpreter's lock,
+    and when the event loop is busy it waits 5 ms to have it back. And of few lengths, because then
+    sqlite3 has all of them prepared.
     """
-    at = 0
-    while at < len(items):
-        size = min(_STATEMENT_ROWS_MAX, 1 << (len(items) - at).bit_length() - 1)
-        yield items[at : at + size]
-        at += size
+    for at in range(0, len(items), _STATEMENT_ROWS_MAX):
+        some = items[at : at + _STATEMENT_ROWS_MAX]
+        filled = 1 << (len(some) - 1).bit_length()
+        yield [*some, *[filler] * (filled - len(some))]
 
 
 def read_pending(
