@@ -11,7 +11,7 @@ from typing import Any
 
 from flowtally.api.exchange import Exchange
 from flowtally.clock import Clock
-from flowtally.observe.logs import request_id_of_task
+from flowtally.observe.logs import Event, request_id_of_task
 from flowtally.observe.metrics import Metrics
 
 logger = logging.getLogger("flowtally.access")
@@ -43,20 +43,18 @@ class AccessLog:
 
     def _note(self, exchange: Exchange, duration_s: float) -> None:
         self._metrics.observe_request(exchange.method, exchange.route, exchange.status, duration_s)
-        if not self._enabled:
+        if not (self._enabled and logger.isEnabledFor(logging.INFO)):
             return
         client = exchange.scope.get("client")
-        logger.info(
-            "request",
-            extra={
-                "method": exchange.method,
-                "route": exchange.route,
-                "status": exchange.status,
-                "duration_ms": round(duration_s * 1000, 3),
-                "bytes_in": exchange.bytes_in,
-                "bytes_out": exchange.bytes_out,
-                "records": exchange.records,
-                "batch_id": exchange.batch_id,
-                "client": client[0] if client else None,
-            },
-        )
+        fields = {
+            "method": exchange.method,
+            "route": exchange.route,
+            "status": exchange.status,
+            "duration_ms": round(duration_s * 1000, 3),
+            "bytes_in": exchange.bytes_in,
+            "bytes_out": exchange.bytes_out,
+            "records": exchange.records,
+            "batch_id": exchange.batch_id,
+            "client": client[0] if client else None,
+        }
+        logger.handle(Event(logger.name, logging.INFO, "request", self._clock.now_ms(), fields))

@@ -14,6 +14,7 @@ from flowtally import limits
 from flowtally.clock import Clock
 from flowtally.errors import InvalidInput
 
+_PLAIN = re.compile(rb'[\x21\x23-\x5b\x5d-\x7e]+|"[\x21\x23-\x5b\x5d-\x7e]+"')
 _VISIBLE = re.compile(rb"[\x21-\x7e]+")
 _QUOTED = re.compile(rb'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"')
 _ESCAPE = re.compile(rb'\\(["\\])')
@@ -27,6 +28,8 @@ def batch_id_of(header: bytes | None) -> str | None:
     """
     if header is None:
         return None
+    if len(header) <= limits.BATCH_ID_LENGTH_MAX and _PLAIN.fullmatch(header) is not None:
+        return header.strip(b'"').decode("ascii")
     key = header.strip(b" \t")
     quoted = _QUOTED.fullmatch(key)
     if quoted is not None:

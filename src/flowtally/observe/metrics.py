@@ -39,6 +39,7 @@ class Metrics:
         )
         # Finding a child by its labels costs as much as all else that is counted per request.
         self._requests_by: dict[tuple[str, str, int], Histogram] = {}
+        self._accepted = self._batches.labels("accepted")
         self._commit = self._histogram(
             "flowtally_commit_duration_seconds", "Commits of a group, with their sync."
         )
@@ -106,7 +107,7 @@ class Metrics:
         if receipt.repeated:
             self._batches.labels("repeated").inc()
         else:
-            self._batches.labels("accepted").inc()
+            self._accepted.inc()
             self._records.inc(receipt.records)
 
     def count_unanswered(self, error: Exception) -> None:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 
 from flowtally.errors import InvalidInput, NotAcceptable, UnsupportedMedia
 
@@ -63,6 +64,7 @@ class _Range:
         return 1 if self.kind == "*/*" else 0
 
 
+@lru_cache(maxsize=64)
 def body_format(content_type: str | None) -> BodyFormat:
     """The format of a body; JSON where no Content-Type is sent. Raises `UnsupportedMedia`."""
     if content_type is None or not content_type.strip():
