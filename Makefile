@@ -1,11 +1,12 @@
 # Everything a developer or CI does; `make` explains itself.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-dev kernel run test check crash bench lock clean
+.PHONY: help setup setup-dev kernel run test check kernel-test fuzz crash bench lock clean
 PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := src tests benchmarks
 KILLS ?= 1000
+SECONDS ?= 60
 SEED ?=
 ARGS ?=
 KERNEL_SOURCES := kernel/build.sh \
@@ -20,7 +21,7 @@ compile = $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-heade
 
 help: ## print this list
 	@echo "make TARGET, where TARGET is one of"
-	@sed -n 's/^\([a-z-]*\):.*## /  \1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-12s %s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z-]*\):.*## /  \1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-14s %s\n", $$1, $$2}'
 
 setup: .venv/.ready ## make .venv with everything to run; leaves .venv/bin/flowtally
 
@@ -68,6 +69,14 @@ check: .venv/.ready-dev ## format, lint, types, layers, docs
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/repo
 
+kernel-test: .venv/.ready-dev .venv/.kernel ## the kernel's own tests, and SECONDS (60) of fuzzing
+	cargo test --quiet --manifest-path kernel/Cargo.toml --package flowtally-kernel-core
+	$(call install,--require-hashes -r requirements-fuzz.lock)
+	$(BIN)/python -m tests.kernel.fuzzing -max_total_time=$(SECONDS) build/fuzz
+
+fuzz: kernel-test ## the same, and SECONDS of each target of cargo-fuzz, which needs nightly Rust
+	kernel/fuzz/run.sh $(SECONDS)
+
 crash: .venv/.ready-dev .venv/.kernel ## kill it KILLS times (1000), beside an oracle; SEED repeats one
 	$(BIN)/python -m tests.crash.campaign --kills $(KILLS) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
@@ -78,6 +87,7 @@ lock: .venv/bin/uv ## resolve the lock files anew; ARGS=--upgrade takes newer ve
 	$(compile) $(ARGS) --extra server -o requirements.lock pyproject.toml requirements-build.in
 	$(compile) $(ARGS) -c requirements.lock --group dev -o requirements-dev.lock
 	$(compile) $(ARGS) -o requirements-kernel.lock requirements-kernel.in
+	$(compile) $(ARGS) -o requirements-fuzz.lock requirements-fuzz.in
 
 clean: ## remove what was built; the data stays
 	rm -rf kernel/target kernel/build.log .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
