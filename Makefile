@@ -1,7 +1,7 @@
 # Everything a developer or CI does; `make` explains itself.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-dev kernel run test check kernel-test fuzz crash bench lock clean
+.PHONY: help setup setup-dev kernel run test check kernel-test fuzz crash bench bench-peers lock clean
 PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := src tests benchmarks
@@ -83,11 +83,20 @@ crash: .venv/.ready-dev .venv/.kernel ## kill it KILLS times (1000), beside an o
 bench: .venv/.ready-dev .venv/.kernel ## measure beside the service everyone writes first; ARGS are passed on
 	$(BIN)/python -m benchmarks.run $(ARGS)
 
+bench-peers: .venv/.peers ## measure beside what people would choose instead; ARGS are passed on
+	$(BIN)/python -m benchmarks.peers.run $(ARGS)
+
+.venv/.peers: .venv/.ready-dev .venv/.kernel requirements-peers.lock benchmarks/peers/install.sh
+	$(call install,--require-hashes -r requirements-peers.lock)
+	benchmarks/peers/install.sh
+	@touch $@
+
 lock: .venv/bin/uv ## resolve the lock files anew; ARGS=--upgrade takes newer versions
 	$(compile) $(ARGS) --extra server -o requirements.lock pyproject.toml requirements-build.in
 	$(compile) $(ARGS) -c requirements.lock --group dev -o requirements-dev.lock
 	$(compile) $(ARGS) -o requirements-kernel.lock requirements-kernel.in
 	$(compile) $(ARGS) -o requirements-fuzz.lock requirements-fuzz.in
+	$(compile) $(ARGS) -c requirements-dev.lock -o requirements-peers.lock requirements-peers.in
 
 clean: ## remove what was built; the data stays
 	rm -rf kernel/target kernel/build.log .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

@@ -11,8 +11,8 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,11 +54,30 @@ class Measured:
     """Of the busiest client; one process is one thread, so 1.0 is all that it can have."""
     idle_cores: float
     cpu_us_per_record: float
+    memory_bytes: int
+    """Resident at the end, what is shared counted once."""
     held_back_by: str
     times: list[int]
 
 
-def measure(started: Running, pool: Pool, bodies: Path, posting: Posting) -> Measured:
+@dataclass(frozen=True)
+class Target:
+    """What is posted to, and by what kind of client."""
+
+    name: str
+    pids: Sequence[int]
+    """The processes of the service; none where it runs in the client."""
+    command: Callable[[], list[str]]
+    """A client's command line, to which the runs' options are added."""
+
+
+def over_http(started: Running) -> Target:
+    """A service that is posted to over HTTP."""
+    command = [sys.executable, "-m", "benchmarks.load", "--port", str(started.port)]
+    return Target(started.subject.name, [started.process.pid], lambda: list(command))
+
+
+def measure(target: Target, pool: Pool, bodies: Path, posting: Posting) -> Measured:
     """Posts the pool, written to `bodies`, for a while and from all clients.
 
     Raises `SubjectFailed` unless everything was acknowledged.
@@ -66,27 +85,29 @@ def measure(started: Running, pool: Pool, bodies: Path, posting: Posting) -> Mea
     firsts = [
         number * len(pool.batches) // posting.processes for number in range(posting.processes)
     ]
-    with _clients(started.port, bodies, firsts, posting) as clients:
+    with _clients(target, bodies, firsts, posting) as clients:
         begin_s = time.monotonic() + _BEGIN_IN_S
         for client in clients:
             _say(client, f"{begin_s}\n")
         warm_s = begin_s + posting.warm_up_s
-        service, *loads = pids = [started.process.pid, *(client.pid for client in clients)]
+        loads = [client.pid for client in clients]
+        service = list(target.pids) or loads
         time.sleep(max(0.0, warm_s - time.monotonic()))
-        before, idle_before = _cpu_s(pids), _idle_s()
-        sampled_s = time.monotonic()
+        before = {pid: cpu_s(pid) for pid in {*service, *loads}}
+        idle_before, sampled_s = _idle_s(), time.monotonic()
         time.sleep(max(0.0, warm_s + posting.seconds - time.monotonic()))
-        used = {pid: after - before[pid] for pid, after in _cpu_s(pids).items()}
+        used = {pid: cpu_s(pid) - was for pid, was in before.items()}
         sampled_s = time.monotonic() - sampled_s
         idle_cores = (_idle_s() - idle_before) / sampled_s
-        seen = [_seen(client, started.subject.name) for client in clients]
+        memory_bytes = sum(map(memory_of, service))
+        seen = [_seen(client, target.name) for client in clients]
     waits_s = sorted(wait_s for one in seen for wait_s in one["waits_s"])
     if not waits_s:
-        raise SubjectFailed(f"{started.subject.name} acknowledged nothing in {posting.seconds} s")
+        raise SubjectFailed(f"{target.name} acknowledged nothing in {posting.seconds} s")
     seconds = max(one["ended_s"] for one in seen) - warm_s
     records_per_s = len(waits_s) * pool.batch_records / seconds
-    service_cores = used[service] / sampled_s
-    client_cores = max(used[load] for load in loads) / sampled_s
+    service_cores = sum(used[pid] for pid in service) / sampled_s
+    client_cores = max(used[load] for load in loads) / sampled_s if target.pids else 0.0
     return Measured(
         batch_records=pool.batch_records,
         connections=posting.connections,
@@ -100,6 +121,7 @@ def measure(started: Running, pool: Pool, bodies: Path, posting: Posting) -> Mea
         client_cores=client_cores,
         idle_cores=idle_cores,
         cpu_us_per_record=1e6 * service_cores / records_per_s,
+        memory_bytes=memory_bytes,
         held_back_by=_held_back_by(service_cores, client_cores, idle_cores),
         times=[sum(counts) for counts in zip(*(one["times"] for one in seen), strict=True)],
     )
@@ -116,14 +138,14 @@ def _held_back_by(service_cores: float, client_cores: float, idle_cores: float) 
 
 @contextmanager
 def _clients(
-    port: int, bodies: Path, firsts: Sequence[int], posting: Posting
+    target: Target, bodies: Path, firsts: Sequence[int], posting: Posting
 ) -> Iterator[Sequence[subprocess.Popen[str]]]:
     """Starts the clients, and waits until each has read the bodies and is connected."""
     clients: list[subprocess.Popen[str]] = []
     try:
         for number, first in enumerate(firsts):
             connections = len(range(number, posting.connections, posting.processes))
-            command = [sys.executable, "-m", "benchmarks.load", "--port", str(port)]
+            command = target.command()
             command += ["--bodies", str(bodies), "--first", str(first)]
             command += ["--connections", str(connections)]
             command += ["--warm-up", str(posting.warm_up_s), "--seconds", str(posting.seconds)]
@@ -162,14 +184,34 @@ def _seen(client: subprocess.Popen[str], name: str) -> dict[str, Any]:
     return seen
 
 
-def _cpu_s(pids: Sequence[int]) -> dict[int, float]:
-    """The processor time that each process has used up to now."""
-    used = {}
-    for pid in pids:
-        # The name in front is in brackets and may hold anything.
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        used[pid] = (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
+def cpu_s(pid: int) -> float:
+    """The processor time that a process and its children, ended ones too, used up to now."""
+    used = 0.0
+    for one in (pid, *_children(pid)):
+        # A child may have ended since; then it is counted with its parent.
+        with suppress(FileNotFoundError, ProcessLookupError):
+            # The name in front is in brackets and may hold anything.
+            fields = Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
+            used += sum(map(int, fields[11:15] if one == pid else fields[11:13])) / _TICKS_PER_S
     return used
+
+
+def memory_of(pid: int) -> int:
+    """The resident memory of a process and its children; of what they share, each its part."""
+    found = 0
+    for one in (pid, *_children(pid)):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            lines = Path(f"/proc/{one}/smaps_rollup").read_text().splitlines()
+            found += next(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
+    return found
+
+
+def _children(pid: int) -> list[int]:
+    return [
+        int(child)
+        for task in Path(f"/proc/{pid}/task").glob("*/children")
+        for child in task.read_text().split()
+    ]
 
 
 def _idle_s() -> float:

@@ -27,18 +27,18 @@ def table(results: dict[str, Any]) -> str:
 Posts over {connections} connections, each waiting for its answer; acknowledged = synced. Every
 sum was held against what was sent. Ratios: how many times better Flowtally is.
 
-{_rows(_WRITES_HEAD, _writes(results))}
+{rows(_WRITES_HEAD, _writes(results))}
 
 What each took of the processors meanwhile, in cores, and what held it back. A client is one thread:
 at 1.00 the load would be the bottleneck.
 
-{_rows(_CORES_HEAD, _cores(results))}
+{rows(_CORES_HEAD, _cores(results))}
 
 Reads of an hour of {read["flows"]:,} flows, as JSON.
 
-{_rows(_READS_HEAD, _reads(results))}
+{rows(_READS_HEAD, _reads(results))}
 
-{_rows(("where", ""), _where(results))}
+{rows(("where", ""), where(results))}
 """
 
 
@@ -108,7 +108,8 @@ def _reads(results: dict[str, Any]) -> Iterable[tuple[str, ...]]:
         yield title, f"{own:,.1f}", f"{other:,.1f}", f"**{other / own:.1f}**"
 
 
-def _where(results: dict[str, Any]) -> Iterable[tuple[str, ...]]:
+def where(results: dict[str, Any]) -> Iterable[tuple[str, ...]]:
+    """What the figures depend on: the machine, the versions, the command."""
     found = results["machine"]
     packages = ", ".join(f"{name} {version}" for name, version in found["packages"].items())
     yield "command", f"`{results['command']}`"
@@ -120,6 +121,7 @@ def _where(results: dict[str, Any]) -> Iterable[tuple[str, ...]]:
     yield "commit", found["commit"]
 
 
-def _rows(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+def rows(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    """A table in Markdown."""
     lines = [head, tuple("---" for _ in head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -18,7 +18,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks.clients import Posting, measure
+from benchmarks.clients import Posting, measure, over_http
 from benchmarks.machine import machine
 from benchmarks.report import table
 from benchmarks.subject import (
@@ -42,7 +42,7 @@ def measure_writes(
 ) -> dict[str, Any]:
     """Posts batches of one size for a while, and checks every sum."""
     with running(subject, folder) as started:
-        measured = asdict(measure(started, pool, bodies, posting))
+        measured = asdict(measure(over_http(started), pool, bodies, posting))
         times = measured.pop("times")
         now, highest = started.memory_bytes()
         expected = pool.sums(times)
@@ -71,14 +71,14 @@ def measure_reads(
     cold_s = []
     for _ in range(options.restarts):
         with running(subject, folder) as started:
-            cold_s.append(_timed_read(started))
+            cold_s.append(timed_read(started))
     with running(subject, folder) as started:
-        _timed_read(started)
+        timed_read(started)
         changed_s = []
         for _ in range(options.repeats):
             started.post(body_of(records[:1]))
-            changed_s.append(_timed_read(started))
-        unchanged_s = [_timed_read(started) for _ in range(options.repeats)]
+            changed_s.append(timed_read(started))
+        unchanged_s = [timed_read(started) for _ in range(options.repeats)]
         expected = [(record, 1) for record in records]
         expected[0] = (records[0], 1 + options.repeats)
         assert_sums(started, summed(expected))
@@ -90,7 +90,8 @@ def measure_reads(
     }
 
 
-def _timed_read(started: Running) -> float:
+def timed_read(started: Running) -> float:
+    """How long a read of the large hour takes, on a new connection."""
     began_s = time.perf_counter()
     started.sums(HOUR_OF_READS)
     return time.perf_counter() - began_s

@@ -1,0 +1,153 @@
+"""PostgreSQL 15 in two designs: upsert of sums, and COPY of raw records summed when read."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from benchmarks.peers.peer import (
+    Connection,
+    Missing,
+    Server,
+    columns_of,
+    free_port,
+    is_listening,
+    program,
+    rows_of,
+    unprivileged,
+)
+from benchmarks.traffic import ExpectedSums
+
+_BIN = "/usr/lib/postgresql/15/bin"
+_UPSERT = """
+INSERT INTO flows (src_app, dest_app, vpc_id, hour, bytes_rx, bytes_tx)
+SELECT * FROM unnest(%s::text[], %s::text[], %s::text[], %s::int[], %s::bigint[], %s::bigint[])
+ON CONFLICT (hour, src_app, dest_app, vpc_id) DO UPDATE SET
+    bytes_rx = flows.bytes_rx + excluded.bytes_rx, bytes_tx = flows.bytes_tx + excluded.bytes_tx
+"""
+_COPY = "COPY flows (src_app, dest_app, vpc_id, hour, bytes_rx, bytes_tx) FROM STDIN"
+_READ = """
+SELECT src_app, dest_app, vpc_id, hour, SUM(bytes_rx)::bigint, SUM(bytes_tx)::bigint FROM flows
+WHERE hour = %s GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3
+"""
+_TABLE = """
+CREATE TABLE flows (hour int, src_app text COLLATE "C", dest_app text COLLATE "C",
+    vpc_id text COLLATE "C", bytes_rx bigint, bytes_tx bigint{key})
+"""
+
+
+class _Postgres:
+    """A cluster of its own, with the settings that Debian ships."""
+
+    in_process = False
+    durability = "synced (fsync and synchronous_commit on, as shipped)"
+    name: str
+    about: str
+    table: str
+    upsert: bool
+
+    def __init__(self) -> None:
+        self._server = Server("PostgreSQL")
+
+    def check(self) -> str:
+        if find_spec("psycopg") is None:
+            raise Missing("psycopg is not installed")
+        postgres = program(f"{_BIN}/postgres", "postgres")
+        return subprocess.run(
+            [postgres, "--version"], capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    def start(self, folder: Path) -> Sequence[int]:
+        data = folder / "postgres"
+        data.mkdir(parents=True, exist_ok=True)
+        as_whom = unprivileged(data)
+        port = free_port()
+        (folder / "port").write_text(str(port))
+        fresh = not (data / "PG_VERSION").exists()
+        if fresh:
+            subprocess.run(
+                [program(f"{_BIN}/initdb", "initdb"), "-D", data, "-A", "trust", "-U", "flowtally"]
+                + ["--encoding=UTF8", "--locale=C"],
+                check=True,
+                capture_output=True,
+                **as_whom,  # type: ignore[call-overload]
+            )
+        command = [program(f"{_BIN}/postgres", "postgres"), "-D", str(data), "-p", str(port)]
+        command += ["-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="]
+        pid = self._server.start(
+            command, folder / "postgres.log", lambda: _answers(port), **as_whom
+        )
+        if fresh:
+            with _connect(port) as connection:
+                connection.execute(self.table)
+        return (pid,)
+
+    def stop(self) -> None:
+        self._server.stop(signal.SIGINT)
+
+    def connector(self, folder: Path) -> Callable[[], Connection]:
+        port = int((folder / "port").read_text())
+        return lambda: _PostgresConnection(_connect(port), self.upsert)
+
+
+class PostgresUpsert(_Postgres):
+    """One row a flow, added to in place."""
+
+    name = "postgres-upsert"
+    about = "PostgreSQL 15: INSERT ... ON CONFLICT DO UPDATE of a batch's sums (psycopg 3)"
+    table = _TABLE.format(key=", PRIMARY KEY (hour, src_app, dest_app, vpc_id)")
+    upsert = True
+
+
+class PostgresCopy(_Postgres):
+    """One row a record, summed when read."""
+
+    name = "postgres-copy"
+    about = "PostgreSQL 15: COPY of raw records, an index on the hour, SUM on read (psycopg 3)"
+    table = _TABLE.format(key="") + "; CREATE INDEX ON flows (hour)"
+    upsert = False
+
+
+def _answers(port: int) -> bool:
+    """It listens before it has recovered, and refuses everybody until then."""
+    if not is_listening(port):
+        return False
+    psycopg: Any = import_module("psycopg")
+    try:
+        _connect(port).close()
+    except psycopg.OperationalError:
+        return False
+    return True
+
+
+def _connect(port: int) -> Any:
+    psycopg: Any = import_module("psycopg")
+    return psycopg.connect(
+        f"host=127.0.0.1 port={port} user=flowtally dbname=postgres", autocommit=True
+    )
+
+
+class _PostgresConnection:
+    def __init__(self, connection: Any, upsert: bool) -> None:
+        self._connection = connection
+        self._upsert = upsert
+
+    def post(self, body: bytes) -> None:
+        if self._upsert:
+            self._connection.execute(_UPSERT, columns_of(body))
+            return
+        with self._connection.cursor() as cursor, cursor.copy(_COPY) as copy:
+            for row in rows_of(body):
+                copy.write_row(row)
+
+    def read(self, hour: int) -> ExpectedSums:
+        rows = self._connection.execute(_READ, [hour]).fetchall()
+        return {row[:4]: row[4:] for row in rows}
+
+    def close(self) -> None:
+        self._connection.close()
