@@ -78,8 +78,17 @@ def make_store(settings: Settings, clock: Clock, on_step: OnStep = ignore) -> Fl
     batch_ids_keep_ms = settings.batch_ids_keep_hours * MILLISECONDS_PER_HOUR
     if settings.store == "memory":
         from flowtally.stores.memory import MemoryStore
+        from flowtally.stores.memory_taker import Snapshots
 
-        return MemoryStore(clock, retention_ms=retention_ms, batch_ids_keep_ms=batch_ids_keep_ms)
+        return MemoryStore(
+            clock,
+            retention_ms=retention_ms,
+            batch_ids_keep_ms=batch_ids_keep_ms,
+            snapshots=Snapshots(settings.data, settings.snapshot_interval_s)
+            if settings.snapshot_interval_s
+            else None,
+            on_step=on_step,
+        )
     from flowtally.stores.duckdb.store import DuckdbSettings, DuckdbStore
 
     return DuckdbStore(
@@ -105,7 +114,10 @@ class Verification:
 def verify_data(data: Path) -> Verification:
     """Verifies a stopped data folder. Raises `DataFolderError`, `FolderInUse` where one runs."""
     from flowtally.stores.duckdb.verify import verify_folder
+    from flowtally.stores.memory_snapshot import holds_memory, verify_snapshot
     from flowtally.wire.answers import encode_ledger
 
+    if holds_memory(data):
+        return Verification(encode_ledger(verify_snapshot(data)), ())
     report = verify_folder(data, SystemClock())
     return Verification(encode_ledger(report.ledger), report.faults)

@@ -59,10 +59,18 @@ class Settings:
 
     store: str = _setting(
         "duckdb",
-        "what keeps the sums: duckdb (on disk) or memory (nothing is kept)",
+        "what keeps the sums: duckdb (on disk) or memory (nothing but snapshots is kept)",
         choices=("duckdb", "memory"),
     )
     data: Path = _setting(Path("data"), "the data folder; a service makes it if it is missing")
+    snapshot_interval_s: float = _setting(
+        0.0,
+        "how often the memory store writes a snapshot into the data folder; 0 is never, not even"
+        " at a stop",
+        "seconds",
+        least=0,
+        most=86_400,
+    )
     host: str = _setting("127.0.0.1", "the address to listen on")
     port: int = _setting(8080, "the port to listen on; 0 takes a free one", least=0, most=65535)
     insecure: bool = _setting(

@@ -84,6 +84,11 @@ class FlowSource(Component):
     Exactness: sums are exact integers of up to 38 digits.
     """
 
+    def instance(self) -> str | None:
+        """Names what is read, for good: the same after a restart on the same data, another one for
+        other data. None where there is no such name."""
+        return None
+
     @abstractmethod
     async def revision(self, hour: int) -> Revision:
         """How the hour stands, cheaply: in the common case without touching the disk."""

@@ -1,6 +1,6 @@
 """Names for the moments at which a crash would be most awkward.
 
-The journal, the applier, the compaction and the retention call `on_step(name)` between the steps
+The journal, the applier, the compaction, the retention and the snapshots call `on_step(name)` between the steps
 of their work. In service that does nothing; the crash tests pass a function that kills the process
 at one of these names, and so prove that every one of them is a safe place to die.
 """
@@ -26,6 +26,10 @@ STEPS = (
     "expire.journalled",  # the decision to expire is in the journal
     "expire.written",  # expired rows are deleted, not committed
     "expire.committed",
+    "snapshot.captured",  # the memory store's state is captured, nothing is written
+    "snapshot.written",  # ... and is in a file beside the last snapshot, not synced
+    "snapshot.synced",  # it is synced, the last snapshot is still in its place
+    "snapshot.renamed",  # it is in its place, the folder is not synced
 )
 
 

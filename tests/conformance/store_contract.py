@@ -274,7 +274,7 @@ class StoreContract:
 
     def test_everything_survives_a_restart(self, tmp_path: Path) -> None:
         if not self.subject.survives_restart:
-            pytest.skip("the memory store promises to keep nothing")
+            pytest.skip("this store promises to keep nothing")
         clock = ManualClock()
 
         async def before(store: FlowStore, clock: ManualClock) -> None:

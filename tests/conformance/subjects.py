@@ -15,6 +15,7 @@ from flowtally.clock import ManualClock
 from flowtally.ports import FlowStore
 from flowtally.stores.duckdb.store import DuckdbSettings, DuckdbStore
 from flowtally.stores.memory import MemoryStore
+from flowtally.stores.memory_taker import Snapshots
 from tests.conformance.batches import HOUR_MS
 
 Story = Callable[[FlowStore, ManualClock], Awaitable[None]]
@@ -74,6 +75,19 @@ class Memory(Subject):
 
     async def expire(self, store: FlowStore) -> None:
         """It does so with every read and write."""
+
+
+class MemoryWithSnapshots(Memory):
+    survives_restart = True
+
+    def make_store(self, folder: Path, clock: ManualClock, periods: Periods) -> MemoryStore:
+        return MemoryStore(
+            clock,
+            retention_ms=periods.retention_ms,
+            batch_ids_keep_ms=periods.batch_ids_keep_ms,
+            # Taken when the test asks for one, and at the end.
+            snapshots=Snapshots(folder, interval_s=86_400),
+        )
 
 
 class Duckdb(Subject):

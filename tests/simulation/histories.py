@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections.abc import Coroutine, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,6 +22,7 @@ from flowtally.errors import KeyReused
 from flowtally.model import Batch, Receipt
 from flowtally.ports import FlowStore
 from flowtally.stores.duckdb.store import DuckdbSettings, DuckdbStore
+from flowtally.stores.memory import MemoryStore
 from tests.conformance.batches import (
     HOUR_MS,
     HOURS,
@@ -29,7 +31,7 @@ from tests.conformance.batches import (
     records_strategy,
     rows_of,
 )
-from tests.conformance.subjects import Duckdb, Periods, Subject
+from tests.conformance.subjects import Duckdb, MemoryWithSnapshots, Periods, Subject
 from tests.simulation.expected import Expected, Posted
 
 PERIODS = Periods(retention_ms=48 * HOUR_MS, batch_ids_keep_ms=24 * HOUR_MS)
@@ -235,6 +237,48 @@ class DurableHistories(Histories):
 
     def _next_folder(self) -> Path:
         return self.root / str(self.lives + 1)
+
+
+class SnapshotHistories(Histories):
+    """What may happen to a store that keeps snapshots besides: it comes back as it was when it was
+    closed, or as it was at its last snapshot."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(MemoryWithSnapshots(), folder)
+        self.at_snapshot = Expected(PERIODS)
+
+    @rule()
+    def take_snapshot(self) -> None:
+        assert isinstance(self.store, MemoryStore)
+        self.run(self.store.take_snapshot())
+        self.at_snapshot = deepcopy(self.expected)
+
+    @rule()
+    def restart(self) -> None:
+        revisions = self._revisions()
+        self.run(self.store.close())
+        self.store = self.open_store()
+        assert self._revisions() == revisions
+        self.at_snapshot = deepcopy(self.expected)
+        self.read_all()
+
+    @rule()
+    def die(self) -> None:
+        """What the folder holds now is all that is left; every revision is a new one."""
+        revisions = self._revisions()
+        left = self.folder.with_name(self.folder.name + "-")
+        shutil.copytree(self.folder, left)
+        self.run(self.store.close())
+        self.folder = left
+        self.store = self.open_store()
+        self.expected = deepcopy(self.at_snapshot)
+        self.expire()
+        later = self._revisions()
+        assert all(later[hour] > was for hour, was in revisions.items())
+        self.read_all()
+
+    def _revisions(self) -> dict[int, int]:
+        return {hour: self.run(self.store.revision(hour)).number for hour in (*HOURS, 7)}
 
 
 async def _answers(store: FlowStore, batches: Sequence[Batch]) -> list[Receipt | type[KeyReused]]:

@@ -12,11 +12,17 @@ from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from tests.conformance.subjects import Memory
-from tests.simulation.histories import DurableHistories, Histories
+from tests.simulation.histories import DurableHistories, Histories, SnapshotHistories
 
 
 def test_histories_of_the_memory_store(tmp_path_factory: pytest.TempPathFactory) -> None:
     tell(lambda: Histories(Memory(), tmp_path_factory.mktemp("memory")))
+
+
+def test_histories_of_the_memory_store_with_snapshots(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    tell(lambda: SnapshotHistories(tmp_path_factory.mktemp("snapshots")))
 
 
 def test_histories_of_the_duckdb_store(tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -96,6 +96,7 @@ class Operations:
                 "version": __version__,
                 "api": "v1",
                 "store": self._services.store_name,
+                "instance": self._services.source.instance(),
                 "decoder": "python" if kernel.version() is None else "native",
                 "python": platform.python_version(),
             }

@@ -124,8 +124,13 @@ def _seldom_collecting() -> Iterator[None]:
 
 
 def _greet(settings: Settings, url: str) -> None:
-    is_volatile = settings.store == "memory"
-    kept = "nowhere: memory only, and lost when this stops" if is_volatile else str(settings.data)
+    kept = str(settings.data)
+    if settings.store == "memory":
+        kept = (
+            f"memory; a snapshot every {settings.snapshot_interval_s:g} s in {kept}"
+            if settings.snapshot_interval_s
+            else "nowhere: memory only, and lost when this stops"
+        )
     logger.info("listening", extra={"url": url, "store": settings.store, "data": kept})
     if not sys.stdout.isatty():
         return

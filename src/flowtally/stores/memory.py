@@ -1,16 +1,19 @@
 """A hash map summed on write: the smallest store, for tests and for sums that may be lost.
 
-Promises the whole contract but one thing: it keeps nothing. It says so when it starts and on
-`/health`. Rows are kept by hour, so that a read touches no other, and in it by arrival hour,
-because retention counts from arrival; what is too old is dropped by whoever comes next.
+Promises the whole contract but one thing: that it keeps anything. Given a folder it writes a
+snapshot of itself there, at an interval and when it is closed; a kill then loses what came after
+the last one, and that wholly: what is there again is the state of one moment. It says what it can
+lose when it starts and on `/health`. Rows are kept by hour, so that a read touches no other, and in
+it by arrival hour, because retention counts from arrival; what is too old is dropped by whoever
+comes next.
 """
 
 from __future__ import annotations
 
 import logging
-from collections import OrderedDict
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+import uuid
+from collections import deque
+from collections.abc import Sequence
 from operator import itemgetter
 
 from flowtally import limits
@@ -18,41 +21,33 @@ from flowtally.clock import Age, Clock
 from flowtally.errors import KeyReused, NotAccepting
 from flowtally.model import (
     MILLISECONDS_PER_HOUR,
-    Account,
     Batch,
     HourSummary,
     Ledger,
-    LedgerLine,
     PartHealth,
     Receipt,
     Revision,
     Sums,
-    Tally,
 )
 from flowtally.ports import FlowStore
+from flowtally.steps import OnStep, ignore
+from flowtally.stores.memory_state import (
+    Arrival,
+    Captured,
+    Known,
+    Piece,
+    account_of,
+    add_tally,
+    copy_of,
+    ledger_of,
+    merged,
+    summed_of,
+)
+from flowtally.stores.memory_taker import Snapshots, SnapshotTaker
 
 logger = logging.getLogger(__name__)
 
 _NOTHING_KEPT = "kept in memory only: all sums are lost when the process ends"
-
-
-@dataclass(slots=True)
-class _Arrival:
-    """The account of one arrival hour; its rows are counted, not accounted for."""
-
-    accepted: Account = Account()
-    batches_summed: int = 0
-    expired: Account = Account()
-    batches_repeated: int = 0
-    batches_refused: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class _Known:
-    fingerprint: bytes
-    receipt: Receipt
-    arrived_s: float
-    """By the clock that never goes back: in order, and no jump of the other forgets it early."""
 
 
 class MemoryStore(FlowStore):
@@ -68,6 +63,8 @@ class MemoryStore(FlowStore):
         batch_ids_keep_ms: int = 24 * MILLISECONDS_PER_HOUR,
         flows_max: int = limits.MEMORY_FLOWS_MAX,
         batch_ids_max: int = limits.MEMORY_BATCH_IDS_MAX,
+        snapshots: Snapshots | None = None,
+        on_step: OnStep = ignore,
     ) -> None:
         self._clock = clock
         self._age = Age(clock)
@@ -75,25 +72,46 @@ class MemoryStore(FlowStore):
         self._batch_ids_keep_ms = batch_ids_keep_ms
         self._flows_max = flows_max
         self._batch_ids_max = batch_ids_max
-        self._tallies: dict[int, dict[int, Tally]] = {}
+        self._instance = uuid.uuid4().hex
+        self._held: dict[int, dict[int, Piece]] = {}
         """By hour, then by arrival hour; an hour without rows is not in it."""
         self._rows = 0
-        self._arrivals: dict[int, _Arrival] = {}
-        self._known: OrderedDict[str, _Known] = OrderedDict()
+        self._arrivals: dict[int, Arrival] = {}
+        self._known: dict[str, Known] = {}
+        self._known_order: deque[str] = deque()
+        """Their batch_ids, the oldest first: a dict is slow to find its first one."""
         self._revisions: dict[int, Revision] = {}
         self._emptied = Revision(0, None)
         self._sequence = 0
         self._open = False
+        self._snapshots = (
+            None if snapshots is None else SnapshotTaker(snapshots, clock, self.captured, on_step)
+        )
 
     async def start(self) -> None:
+        warning = _NOTHING_KEPT
+        if self._snapshots is not None:
+            warning = self._snapshots.settings.warning
+            self._restore(await self._snapshots.open(self._age.now_ms()))
         self._open = True
-        logger.warning("memory store started", extra={"warning": _NOTHING_KEPT})
+        if self._snapshots is not None:
+            self._snapshots.start()
+        logger.warning("memory store started", extra={"warning": warning, "flows": self._rows})
+
+    def announce(self, url: str) -> None:
+        if self._snapshots is not None:
+            self._snapshots.folder.sign(url)
 
     async def close(self) -> None:
-        self._open = False
+        was_open, self._open = self._open, False
+        if was_open and self._snapshots is not None:
+            await self._snapshots.close()
+
+    def instance(self) -> str | None:
+        return self._instance
 
     async def write(self, batches: Sequence[Batch]) -> Sequence[Receipt | KeyReused]:
-        reason = self.refusing()
+        reason = self.refusing() or self._no_room_for(batches)
         if reason is not None:
             raise NotAccepting(reason)
         # Read once: a batch must not be accepted in one arrival hour and summed in the next.
@@ -107,9 +125,21 @@ class MemoryStore(FlowStore):
         self._expire()
         if self._rows >= self._flows_max:
             return f"the store holds {self._rows} flows, and no more may be held in memory"
-        if len(self._known) >= self._batch_ids_max:
-            return f"{len(self._known)} batch_ids are remembered, and none may be forgotten yet"
         return None
+
+    def _full_of_batch_ids(self) -> str | None:
+        if len(self._known) < self._batch_ids_max:
+            return None
+        return f"{len(self._known)} batch_ids are remembered, and none may be forgotten yet"
+
+    def _no_room_for(self, batches: Sequence[Batch]) -> str | None:
+        """A repeat, and a batch without a key, take no room among the batch_ids."""
+        reason = self._full_of_batch_ids()
+        if reason is None or not any(
+            batch.keyed and batch.batch_id not in self._known for batch in batches
+        ):
+            return None
+        return f"{reason}; only repeats and batches without a key are taken"
 
     def count_refused(self, batches: int = 1) -> None:
         self._arrival(self._clock.arrival_hour()).batches_refused += batches
@@ -124,7 +154,7 @@ class MemoryStore(FlowStore):
 
         revision = await self.revision(hour)
         # Python orders strings by code point, and so does UTF-8 by bytes.
-        rows = sorted(_merged(self._tallies.get(hour, {}).values()), key=itemgetter(0))
+        rows = sorted(merged(self._held.get(hour, {}).values()).items(), key=itemgetter(0))
         decimal = pa.decimal128(38, 0)
         columns = {
             "src_app": pa.array([flow[0] for flow, _ in rows], pa.string()),
@@ -139,14 +169,14 @@ class MemoryStore(FlowStore):
     async def hours(self) -> Sequence[HourSummary]:
         self._require_open()
         self._expire()
-        return [self._summary(hour) for hour in sorted(self._tallies)]
+        return [self._summary(hour) for hour in sorted(self._held)]
 
     def _summary(self, hour: int) -> HourSummary:
-        merged = _merged(self._tallies[hour].values())
-        total = merged.account()
+        rows = merged(self._held[hour].values())
+        total = account_of(rows)
         return HourSummary(
             hour,
-            len(merged),
+            len(rows),
             total.records,
             total.bytes_rx,
             total.bytes_tx,
@@ -156,33 +186,70 @@ class MemoryStore(FlowStore):
     async def ledger(self) -> Ledger:
         self._require_open()
         self._expire()
-        summed = self._summed(self._arrivals)
-        return Ledger(
-            tuple(
-                LedgerLine(
-                    hour,
-                    accepted=arrival.accepted,
-                    summed=summed[hour],
-                    expired=arrival.expired,
-                    batches_repeated=arrival.batches_repeated,
-                    batches_refused=arrival.batches_refused,
-                )
-                for hour, arrival in sorted(self._arrivals.items())
-            )
+        return ledger_of(
+            self._arrivals,
+            (
+                (arrival_hour, piece.rows)
+                for pieces in self._held.values()
+                for arrival_hour, piece in pieces.items()
+            ),
         )
 
     def health(self) -> Sequence[PartHealth]:
-        reason = self.refusing()
-        return (
-            PartHealth(
-                "store",
-                "ok" if reason is None else "error",
-                self._clock.now_ms(),
-                detail=_NOTHING_KEPT,
-                last_error=reason or "",
-                facts={"rows": self._rows, "batch_ids": len(self._known)},
-            ),
+        reason = self.refusing() or self._full_of_batch_ids()
+        snapshots = self._snapshots
+        store = PartHealth(
+            "store",
+            "ok" if reason is None else "error",
+            self._clock.now_ms(),
+            detail=_NOTHING_KEPT if snapshots is None else snapshots.settings.warning,
+            last_error=reason or "",
+            hint="docs/guides/operating.md#the-memory-store-is-full" if reason else "",
+            facts={"rows": self._rows, "batch_ids": len(self._known)},
         )
+        return (store,) if snapshots is None else (store, snapshots.health())
+
+    def captured(self) -> Captured:
+        """Everything, as of now. It never changes; writing goes on beside it."""
+        pieces = []
+        for hour, arrivals in self._held.items():
+            for arrival_hour, piece in arrivals.items():
+                piece.captured = True
+                pieces.append((hour, arrival_hour, piece.rows))
+        return Captured(
+            self._instance,
+            self._age.now_ms(),
+            self._clock.monotonic_s(),
+            self._sequence,
+            self._emptied,
+            tuple(pieces),
+            copy_of(self._arrivals),
+            self._revisions.copy(),
+            self._known.copy(),
+        )
+
+    async def take_snapshot(self) -> None:
+        """Writes a snapshot now. Raises `DataFolderError` where it cannot."""
+        assert self._snapshots is not None
+        await self._snapshots.take()
+
+    def _restore(self, state: Captured) -> None:
+        self._instance = state.instance
+        self._sequence = state.sequence
+        self._emptied = state.emptied
+        self._revisions = dict(state.revisions)
+        self._arrivals = copy_of(state.arrivals)
+        self._held, self._rows = {}, state.flows
+        for hour, arrival_hour, rows in state.pieces:
+            self._held.setdefault(hour, {})[arrival_hour] = Piece(rows)
+        # As old as they were, and by what wall time has gained since; never younger than now.
+        elapsed_s = max(self._age.now_ms() - state.taken_ms, 0) / 1000
+        shift_s = self._clock.monotonic_s() - elapsed_s - state.taken_s
+        self._known = {
+            batch_id: known._replace(arrived_s=known.arrived_s + shift_s)
+            for batch_id, known in state.known.items()
+        }
+        self._known_order = deque(self._known)
 
     def _take(self, batch: Batch, now_ms: int) -> Receipt | KeyReused:
         arrival_hour = now_ms // MILLISECONDS_PER_HOUR
@@ -191,54 +258,36 @@ class MemoryStore(FlowStore):
         if known is not None:
             if known.fingerprint == batch.fingerprint:
                 arrival.batches_repeated += 1
-                return replace(known.receipt, repeated=True)
+                return Receipt(batch.batch_id, known.records, known.flows, repeated=True)
             arrival.batches_refused += 1
             return KeyReused(
                 f"the Idempotency-Key {batch.batch_id!r} was used before with another body"
             )
         self._sequence += 1
-        self._add(batch.tally, arrival_hour)
+        self._rows += add_tally(self._held, batch.tally, arrival_hour)
         arrival.accepted += batch.tally.account()
         arrival.batches_summed += 1
         for hour in batch.tally.hours():
             self._revisions[hour] = Revision(self._sequence, now_ms)
-        receipt = Receipt(batch.batch_id, batch.records, len(batch.tally))
+        flows = len(batch.tally)
         if batch.keyed:
             arrived_s = self._clock.monotonic_s()
-            self._known[batch.batch_id] = _Known(batch.fingerprint, receipt, arrived_s)
-        return receipt
+            self._known[batch.batch_id] = Known(batch.fingerprint, batch.records, flows, arrived_s)
+            self._known_order.append(batch.batch_id)
+        return Receipt(batch.batch_id, batch.records, flows)
 
-    def _add(self, tally: Tally, arrival_hour: int) -> None:
-        for flow, row in tally:
-            arrivals = self._tallies.setdefault(flow[3], {})
-            held = arrivals.setdefault(arrival_hour, Tally())
-            self._rows -= len(held)
-            held.add(flow, *row)
-            self._rows += len(held)
-
-    def _arrival(self, arrival_hour: int) -> _Arrival:
-        return self._arrivals.setdefault(arrival_hour, _Arrival())
-
-    def _summed(self, arrival_hours: Iterable[int]) -> dict[int, Account]:
-        """Counted from the rows, not from what was accepted."""
-        summed = {
-            arrival_hour: Account(self._arrivals[arrival_hour].batches_summed)
-            for arrival_hour in arrival_hours
-        }
-        for arrivals in self._tallies.values():
-            for arrival_hour in arrivals.keys() & summed.keys():
-                held = arrivals[arrival_hour].account()
-                summed[arrival_hour] += replace(held, batches=0)
-        return summed
+    def _arrival(self, arrival_hour: int) -> Arrival:
+        return self._arrivals.setdefault(arrival_hour, Arrival())
 
     def _expire(self) -> None:
         """Drops what is too old, as time has it now."""
         now_s = self._clock.monotonic_s()
-        while self._known:
-            oldest = next(iter(self._known))
-            if (now_s - self._known[oldest].arrived_s) * 1000 <= self._batch_ids_keep_ms:
+        while self._known_order:
+            oldest = self._known_order[0]
+            # Rounded: a sum of floats must not make a difference of less than the clock shows.
+            if round((now_s - self._known[oldest].arrived_s) * 1000) <= self._batch_ids_keep_ms:
                 break
-            del self._known[oldest]
+            del self._known[self._known_order.popleft()]
         before = (self._age.now_ms() - self._retention_ms) // MILLISECONDS_PER_HOUR
         gone = {
             arrival_hour
@@ -247,37 +296,30 @@ class MemoryStore(FlowStore):
         }
         if not gone:
             return
-        for arrival_hour, expired in self._summed(gone).items():
+        pieces = (
+            (arrival_hour, arrivals[arrival_hour].rows)
+            for arrivals in self._held.values()
+            for arrival_hour in arrivals.keys() & gone
+        )
+        for arrival_hour, expired in summed_of(self._arrivals, gone, pieces).items():
             arrival = self._arrivals[arrival_hour]
             arrival.expired += expired
             arrival.batches_summed = 0
         self._sequence += 1
         self._emptied = Revision(self._sequence, self._clock.now_ms())
-        for hour in list(self._tallies):
+        for hour in list(self._held):
             self._drop(hour, gone)
 
     def _drop(self, hour: int, arrival_hours: set[int]) -> None:
         """Drops an hour's rows of some arrival hours; its revision grows if there were any."""
-        arrivals = self._tallies[hour]
+        arrivals = self._held[hour]
         for arrival_hour in arrivals.keys() & arrival_hours:
-            self._rows -= len(arrivals.pop(arrival_hour))
+            self._rows -= len(arrivals.pop(arrival_hour).rows)
             self._revisions[hour] = self._emptied
         if not arrivals:
-            del self._tallies[hour]
+            del self._held[hour]
             del self._revisions[hour]
 
     def _require_open(self) -> None:
         if not self._open:
             raise NotAccepting("the store is closed")
-
-
-def _merged(tallies: Collection[Tally]) -> Tally:
-    """The tallies as one; a single one as it is."""
-    if len(tallies) == 1:
-        [only] = tallies
-        return only
-    merged = Tally()
-    for tally in tallies:
-        for flow, row in tally:
-            merged.add(flow, *row)
-    return merged

@@ -8,11 +8,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import pytest
 
 from flowtally.clock import ManualClock
-from flowtally.errors import NotAccepting
+from flowtally.errors import KeyReused, NotAccepting
 from flowtally.model import MILLISECONDS_PER_HOUR, Batch, Receipt, Tally
 from flowtally.stores.memory import MemoryStore
 
@@ -44,15 +45,33 @@ def test_a_store_full_of_batch_ids_takes_batches_again_once_they_are_old() -> No
         with pytest.raises(NotAccepting, match="3 batch_ids are remembered"):
             await store.write([batch("four")])
         clock.advance_ms(23 * HOUR_MS)
-        assert store.refusing() is not None
         [full] = store.health()
         assert (full.state, full.facts["batch_ids"]) == ("error", 3)
-        # Nobody writes to a store that says that it refuses: saying so must not keep it full.
         clock.advance_ms(1)
-        assert store.refusing() is None
         [roomy] = store.health()
         assert (roomy.state, roomy.facts["batch_ids"]) == ("ok", 2)
         assert list(await store.write([batch("four")])) == [Receipt("four", 1, 1)]
+
+    tell(store, story)
+
+
+def test_what_needs_no_room_is_taken_by_a_store_full_of_batch_ids() -> None:
+    """Who never got an answer must be able to learn that the batch was counted."""
+    store = MemoryStore(ManualClock(), batch_ids_max=2)
+
+    async def story() -> None:
+        await store.write([batch("one"), batch("two")])
+        assert store.refusing() is None
+        assert list(await store.write([batch("one")])) == [Receipt("one", 1, 1, repeated=True)]
+        other = replace(batch("one"), fingerprint=b"other")
+        assert isinstance((await store.write([other]))[0], KeyReused)
+        await store.write([batch("made-here", keyed=False)])
+        with pytest.raises(NotAccepting, match="only repeats"):
+            await store.write([batch("two"), batch("three")])
+        ledger = await store.ledger()
+        assert ledger.balances
+        total = ledger.total()
+        assert (total.accepted.batches, total.batches_repeated) == (3, 1)
 
     tell(store, story)
 
@@ -84,17 +103,20 @@ def test_old_batch_ids_are_dropped_when_a_batch_arrives() -> None:
 
 def test_setting_the_machine_s_time_forgets_no_batch_id_and_keeps_none_too_long() -> None:
     clock = ManualClock()
-    store = MemoryStore(clock, batch_ids_keep_ms=24 * HOUR_MS, batch_ids_max=1)
+    store = MemoryStore(clock, batch_ids_keep_ms=24 * HOUR_MS)
+
+    def remembered() -> object:
+        return store.health()[0].facts["batch_ids"]
 
     async def story() -> None:
         clock.jump_ms(1_000 * HOUR_MS)
         await store.write([batch("one")])
         clock.jump_ms(-1_000 * HOUR_MS)
-        assert store.refusing() is not None
+        assert remembered() == 1
         clock.jump_ms(100 * HOUR_MS)
-        assert store.refusing() is not None
+        assert remembered() == 1
         clock.advance_ms(24 * HOUR_MS + 1)
-        assert store.refusing() is None
+        assert remembered() == 0
 
     tell(store, story)
 

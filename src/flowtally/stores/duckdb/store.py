@@ -166,6 +166,9 @@ class DuckdbStore(FlowStore):
     def count_refused(self, batches: int = 1) -> None:
         self.journal.count_refused(batches)
 
+    def instance(self) -> str | None:
+        return self.journal.folder_id or None
+
     async def revision(self, hour: int) -> Revision:
         known = self.revisions.get(hour)
         if known is not None:

@@ -1,0 +1,156 @@
+"""Takes the memory store's snapshots: at an interval, and once more when the store is closed.
+
+The state is captured on the event loop, in one step between two batches, and written in a thread.
+A snapshot that fails leaves the last one in its place; the store goes on, `/health` warns, and the
+next one is tried at its time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from flowtally.clock import Clock
+from flowtally.errors import DataFolderError
+from flowtally.model import PartHealth
+from flowtally.steps import OnStep
+from flowtally.stores.memory_snapshot import MemoryFolder
+from flowtally.stores.memory_state import Captured
+
+logger = logging.getLogger(__name__)
+
+_HINT = "docs/guides/operating.md#a-snapshot-failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshots:
+    """Where snapshots are kept, and how often one is taken."""
+
+    folder: Path
+    interval_s: float
+
+    @property
+    def warning(self) -> str:
+        """What can be lost."""
+        return (
+            "kept in memory: a kill loses what came after the last snapshot, which is taken every"
+            f" {self.interval_s:g} s and when the service stops"
+        )
+
+
+class SnapshotTaker:
+    """See the module. `open`, `start`, `close`; `capture` gives the state as it is now."""
+
+    def __init__(
+        self,
+        settings: Snapshots,
+        clock: Clock,
+        capture: Callable[[], Captured],
+        on_step: OnStep,
+    ) -> None:
+        self.settings = settings
+        self.folder = MemoryFolder(settings.folder, on_step)
+        self._clock = clock
+        self._capture = capture
+        self._on_step = on_step
+        self._stop = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._one_at_a_time = asyncio.Lock()
+        self._last: Captured | None = None
+        self._last_bytes = 0
+        self._capture_ms = 0.0
+        self._error = ""
+
+    async def open(self, now_ms: int) -> Captured:
+        """Takes the folder; returns the state to start with. Raises `DataFolderError`."""
+        return await asyncio.to_thread(self._open, now_ms)
+
+    def _open(self, now_ms: int) -> Captured:
+        self.folder.open()
+        try:
+            found = self.folder.load()
+            self._last = found
+            return self.folder.begin(found, now_ms)
+        except OSError as error:
+            self.folder.close()
+            raise DataFolderError(f"{self.settings.folder} cannot be used: {error}") from error
+        except BaseException:
+            self.folder.close()
+            raise
+
+    def start(self) -> None:
+        """Begins to take snapshots."""
+        self._task = asyncio.create_task(self._take_regularly(), name="memory-snapshots")
+
+    async def _take_regularly(self) -> None:
+        while not self._stop.is_set():
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stop.wait(), self.settings.interval_s)
+                return
+            with suppress(DataFolderError):
+                await self.take()
+
+    async def take(self) -> None:
+        """Writes a snapshot now. Raises `DataFolderError` where it cannot; then the last stands."""
+        async with self._one_at_a_time:
+            began_s = self._clock.monotonic_s()
+            state = self._capture()
+            self._capture_ms = (self._clock.monotonic_s() - began_s) * 1000
+            self._on_step("snapshot.captured")
+            try:
+                self._last_bytes = await asyncio.to_thread(self.folder.save, state)
+            except OSError as error:
+                self._error = f"a snapshot could not be written: {error}"
+                logger.warning("snapshot failed", extra={"error": str(error)})
+                raise DataFolderError(self._error) from error
+            took_s = self._clock.monotonic_s() - began_s
+            self._last, self._error = state, ""
+            logger.info(
+                "snapshot taken",
+                extra={
+                    "flows": state.flows,
+                    "batch_ids": len(state.known),
+                    "bytes": self._last_bytes,
+                    "seconds": round(took_s, 3),
+                    "stall_ms": round(self._capture_ms, 1),
+                },
+            )
+
+    async def close(self) -> None:
+        """Takes the last snapshot and gives the folder back. Raises `DataFolderError` where the
+        snapshot could not be written: then what came after the one before is lost."""
+        self._stop.set()
+        if self._task is not None:
+            # Never cut off: its thread would go on writing.
+            await self._task
+        try:
+            await self.take()
+            await asyncio.to_thread(self.folder.end)
+        finally:
+            self.folder.close()
+
+    def health(self) -> PartHealth:
+        """How the last snapshot went. A failure is a warning: an error would bring some
+        supervisors to kill the process, and with it what only the memory holds."""
+        last = self._last
+        age_ms = 0 if last is None else max(self._clock.now_ms() - last.taken_ms, 0)
+        return PartHealth(
+            "snapshot",
+            "warning" if self._error else "ok",
+            self._clock.now_ms(),
+            detail="no snapshot yet"
+            if last is None
+            else f"the last snapshot was taken {age_ms / 1000:.0f} s ago",
+            last_error=self._error,
+            hint=_HINT if self._error else "",
+            facts={
+                "sequence": 0 if last is None else last.sequence,
+                "flows": 0 if last is None else last.flows,
+                "bytes": self._last_bytes,
+                "stall_ms": round(self._capture_ms, 1),
+            },
+        )
