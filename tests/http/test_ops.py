@@ -94,6 +94,7 @@ def test_version(service: Service) -> None:
     found = service.get("/version").json()
     python = found.pop("python")
     assert python.startswith("3.")
+    assert found.pop("instance") == service.store.instance()
     assert found == {
         "name": "flowtally",
         "version": __version__,

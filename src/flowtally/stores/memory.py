@@ -246,8 +246,8 @@ class MemoryStore(FlowStore):
         elapsed_s = max(self._age.now_ms() - state.taken_ms, 0) / 1000
         shift_s = self._clock.monotonic_s() - elapsed_s - state.taken_s
         self._known = {
-            batch_id: known._replace(arrived_s=known.arrived_s + shift_s)
-            for batch_id, known in state.known.items()
+            batch_id: (fingerprint, records, flows, arrived_s + shift_s)
+            for batch_id, (fingerprint, records, flows, arrived_s) in state.known.items()
         }
         self._known_order = deque(self._known)
 
@@ -256,9 +256,10 @@ class MemoryStore(FlowStore):
         arrival = self._arrival(arrival_hour)
         known = self._known.get(batch.batch_id) if batch.keyed else None
         if known is not None:
-            if known.fingerprint == batch.fingerprint:
+            fingerprint, records, flows, _ = known
+            if fingerprint == batch.fingerprint:
                 arrival.batches_repeated += 1
-                return Receipt(batch.batch_id, known.records, known.flows, repeated=True)
+                return Receipt(batch.batch_id, records, flows, repeated=True)
             arrival.batches_refused += 1
             return KeyReused(
                 f"the Idempotency-Key {batch.batch_id!r} was used before with another body"
@@ -272,7 +273,7 @@ class MemoryStore(FlowStore):
         flows = len(batch.tally)
         if batch.keyed:
             arrived_s = self._clock.monotonic_s()
-            self._known[batch.batch_id] = Known(batch.fingerprint, batch.records, flows, arrived_s)
+            self._known[batch.batch_id] = (batch.fingerprint, batch.records, flows, arrived_s)
             self._known_order.append(batch.batch_id)
         return Receipt(batch.batch_id, batch.records, flows)
 
@@ -285,7 +286,7 @@ class MemoryStore(FlowStore):
         while self._known_order:
             oldest = self._known_order[0]
             # Rounded: a sum of floats must not make a difference of less than the clock shows.
-            if round((now_s - self._known[oldest].arrived_s) * 1000) <= self._batch_ids_keep_ms:
+            if round((now_s - self._known[oldest][3]) * 1000) <= self._batch_ids_keep_ms:
                 break
             del self._known[self._known_order.popleft()]
         before = (self._age.now_ms() - self._retention_ms) // MILLISECONDS_PER_HOUR

@@ -37,7 +37,7 @@ SCHEMA = pa.schema(
         ("arrived_ms", pa.int64()),
     ]
 )
-_ROWS_AT_ONCE = 5_000
+_ROWS_AT_ONCE = 2_000
 _ROWS_IN_GROUP = 200_000
 _WORD = 2**64
 
@@ -54,21 +54,20 @@ def tables_of(state: Captured) -> Iterator[pa.Table]:
     yield from _grouped("batch_id", _batch_ids(state))
 
 
-def _grouped(kind: str, parts: Iterator[dict[str, Any]]) -> Iterator[pa.Table]:
-    while group := list(islice(parts, _ROWS_IN_GROUP // _ROWS_AT_ONCE)):
-        yield pa.concat_tables([_table(kind, part) for part in group])
+def _grouped(kind: str, parts: Iterator[dict[str, Sequence[Any]]]) -> Iterator[pa.Table]:
+    while group := [_table(part) for part in islice(parts, _ROWS_IN_GROUP // _ROWS_AT_ONCE)]:
+        found = pa.concat_tables(group)
+        found = found.append_column("kind", pa.repeat(pa.scalar(kind), len(found)))
+        for field in SCHEMA:
+            if field.name not in found.column_names:
+                found = found.append_column(field.name, pa.nulls(len(found), field.type))
+        yield found.select(SCHEMA.names)
 
 
-def _table(kind: str, columns: dict[str, Sequence[Any]]) -> pa.Table:
-    count = len(next(iter(columns.values())))
-    columns["kind"] = [kind] * count
-    arrays = [
-        _array(columns[field.name], field.type)
-        if field.name in columns
-        else pa.nulls(count, field.type)
-        for field in SCHEMA
-    ]
-    return pa.Table.from_arrays(arrays, schema=SCHEMA)
+def _table(columns: dict[str, Sequence[Any]]) -> pa.Table:
+    return pa.table(
+        {name: _array(values, SCHEMA.field(name).type) for name, values in columns.items()}
+    )
 
 
 def _array(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
@@ -78,48 +77,51 @@ def _array(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
     return pa.array(values, kind)
 
 
-def _sums(state: Captured) -> Iterator[dict[str, Any]]:
+# Loops of Python, and not `zip(*rows)`, which would be faster: between two turns of a loop another
+# thread may run. And no tuple for each row, which would bring the garbage collector to look through
+# all that the store holds, again and again, while everybody waits.
+
+
+def _sums(state: Captured) -> Iterator[dict[str, Sequence[Any]]]:
     for hour, arrival_hour, rows in state.pieces:
-        items = iter(rows.items())
-        while part := list(islice(items, _ROWS_AT_ONCE)):
-            flows, sums = zip(*part, strict=True)
-            src, dest, vpc, _ = zip(*flows, strict=True)
-            rx, tx, records = zip(*sums, strict=True)
+        keys, values = iter(rows), iter(rows.values())
+        while flows := list(islice(keys, _ROWS_AT_ONCE)):
+            sums = list(islice(values, _ROWS_AT_ONCE))
             yield {
-                "hour": [hour] * len(part),
-                "arrival_hour": [arrival_hour] * len(part),
-                "src_app": src,
-                "dest_app": dest,
-                "vpc_id": vpc,
-                "bytes_rx": rx,
-                "bytes_tx": tx,
-                "records": records,
+                "hour": [hour] * len(flows),
+                "arrival_hour": [arrival_hour] * len(flows),
+                "src_app": [flow[0] for flow in flows],
+                "dest_app": [flow[1] for flow in flows],
+                "vpc_id": [flow[2] for flow in flows],
+                "bytes_rx": [row[0] for row in sums],
+                "bytes_tx": [row[1] for row in sums],
+                "records": [row[2] for row in sums],
             }
 
 
-def _hours(state: Captured) -> Iterator[dict[str, Any]]:
-    items = iter(state.revisions.items())
-    while part := list(islice(items, _ROWS_AT_ONCE)):
+def _hours(state: Captured) -> Iterator[dict[str, Sequence[Any]]]:
+    keys, values = iter(state.revisions), iter(state.revisions.values())
+    while hours := list(islice(keys, _ROWS_AT_ONCE)):
+        revisions = list(islice(values, _ROWS_AT_ONCE))
         yield {
-            "hour": [hour for hour, _ in part],
-            "revision": [revision.number for _, revision in part],
-            "changed_ms": [revision.changed_ms for _, revision in part],
+            "hour": hours,
+            "revision": [revision.number for revision in revisions],
+            "changed_ms": [revision.changed_ms for revision in revisions],
         }
 
 
-def _batch_ids(state: Captured) -> Iterator[dict[str, Any]]:
-    items = iter(state.known.items())
-    while part := list(islice(items, _ROWS_AT_ONCE)):
-        batch_ids, known = zip(*part, strict=True)
-        fingerprints, records, flows, arrived_s = zip(*known, strict=True)
+def _batch_ids(state: Captured) -> Iterator[dict[str, Sequence[Any]]]:
+    keys, values = iter(state.known), iter(state.known.values())
+    while batch_ids := list(islice(keys, _ROWS_AT_ONCE)):
+        known = list(islice(values, _ROWS_AT_ONCE))
         yield {
             "batch_id": batch_ids,
-            "fingerprint": fingerprints,
-            "records": records,
-            "flows": flows,
+            "fingerprint": [one[0] for one in known],
+            "records": [one[1] for one in known],
+            "flows": [one[2] for one in known],
             # Upwards: rather a millisecond too long than forgotten early.
             "arrived_ms": [
-                state.taken_ms - math.floor((state.taken_s - one) * 1000) for one in arrived_s
+                state.taken_ms - math.floor((state.taken_s - one[3]) * 1000) for one in known
             ],
         }
 
@@ -142,9 +144,8 @@ def state_in(tables: Iterable[pa.Table], bare: Captured) -> Captured:
         elif kind == "batch_id":
             arrived_s = [(one - bare.taken_ms) / 1000 for one in _values(table, "arrived_ms")]
             columns = [_values(table, name) for name in ("fingerprint", "records", "flows")]
-            known.update(
-                zip(_values(table, "batch_id"), map(Known, *columns, arrived_s), strict=True)
-            )
+            found_known = zip(*columns, arrived_s, strict=True)
+            known.update(zip(_values(table, "batch_id"), found_known, strict=True))
         else:
             raise ValueError(f"it has rows of an unknown kind: {kind!r}")
     held = tuple((hour, arrival_hour, rows) for (hour, arrival_hour), rows in pieces.items())

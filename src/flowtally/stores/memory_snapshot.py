@@ -238,15 +238,10 @@ def read_snapshot(path: Path) -> Captured | None:
 
 def _bare(about: dict[str, Any]) -> Captured:
     """The state without its rows."""
-    arrivals = {
-        int(hour): Arrival(
-            **{
-                name: Account(**value) if isinstance(value, dict) else value
-                for name, value in arrival.items()
-            }
-        )
-        for hour, arrival in about["arrivals"].items()
-    }
+    arrivals = {}
+    for hour, fields in about["arrivals"].items():
+        accepted, expired = Account(**fields.pop("accepted")), Account(**fields.pop("expired"))
+        arrivals[int(hour)] = Arrival(accepted=accepted, expired=expired, **fields)
     return Captured(
         about["instance"],
         about["taken_ms"],

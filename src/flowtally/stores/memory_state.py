@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
 
 from flowtally.model import Account, Ledger, LedgerLine, Revision, Tally
 
@@ -46,14 +45,10 @@ class Arrival:
     batches_refused: int = 0
 
 
-class Known(NamedTuple):
-    """What is remembered of a batch_id."""
-
-    fingerprint: bytes
-    records: int
-    flows: int
-    arrived_s: float
-    """By the clock that never goes back: in order, and no jump of the other forgets it early."""
+Known = tuple[bytes, int, int, float]
+"""What is remembered of a batch_id: its fingerprint, its records and flows, and when it arrived, in
+seconds of the clock that never goes back: in order, and no jump of the other forgets it early. A
+plain tuple, of which the garbage collector lets go: there are millions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +59,7 @@ class Captured:
     taken_ms: int
     """When, by `clock.Age`; and ..."""
     taken_s: float
-    """... by the clock that never goes back, which `Known.arrived_s` is of."""
+    """... by the clock that never goes back, which the arrivals in `known` are of."""
     sequence: int
     emptied: Revision
     pieces: tuple[tuple[int, int, Rows], ...]
