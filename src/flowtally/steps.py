@@ -1,8 +1,8 @@
 """Names for the moments at which a crash would be most awkward.
 
-The journal, the applier, the compaction, the retention and the snapshots call `on_step(name)` between the steps
-of their work. In service that does nothing; the crash tests pass a function that kills the process
-at one of these names, and so prove that every one of them is a safe place to die.
+The journal, the applier, the compaction, the retention and the snapshots call `on_step(name)`
+between the steps of their work. In service that does nothing; the crash tests pass a function that
+kills the process at one of these names, and so prove that every one is a safe place to die.
 """
 
 from __future__ import annotations

@@ -78,7 +78,13 @@ def launch(order: bytes) -> int:
     wanted = msgspec.json.decode(order, type=Launch)
     make_thresholds_small()
     set_disk_free_bytes_min(wanted.disk_free_bytes_min)
-    settings = Settings(data=Path(wanted.data), port=wanted.port, access_log=False)
+    settings = Settings(
+        store=wanted.store,
+        snapshot_interval_s=wanted.snapshot_interval_s,
+        data=Path(wanted.data),
+        port=wanted.port,
+        access_log=False,
+    )
     clock = ShiftedClock(wanted.clock_ahead_ms)
     try:
         run(settings, Death(wanted.die_at, wanted.die_at_count), clock)

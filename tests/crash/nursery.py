@@ -30,6 +30,7 @@ _IMPORTED = (
     "flowtally.compose",
     "flowtally.observe.logs",
     "flowtally.stores.duckdb.store",
+    "flowtally.stores.memory_columns",
     "uvloop",
 )
 

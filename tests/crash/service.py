@@ -50,6 +50,8 @@ class Launch:
     """The step of `flowtally.steps` to die at ..."""
     die_at_count: int = 1
     """... when it comes up for the so-manieth time."""
+    store: str = "duckdb"
+    snapshot_interval_s: float = 0.0
     clock_ahead_ms: int = 0
     """How far the service's clock is ahead of the machine's."""
     disk_free_bytes_min: int = DISK_FREE_BYTES_MIN

@@ -9,7 +9,7 @@ import random
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -55,6 +55,32 @@ class _LedgerAnswer(msgspec.Struct):
     lines: tuple[LedgerLine, ...]
 
 
+class HourHeld(msgspec.Struct):
+    """A line of the list of hours."""
+
+    hour: int
+    flows: int
+    revision: int
+    last_change: str | None
+
+
+class _HoursAnswer(msgspec.Struct):
+    hours: tuple[HourHeld, ...]
+
+
+class _Version(msgspec.Struct):
+    name: str
+    instance: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HourRead:
+    """An hour as it was read: equal states have equal lines."""
+
+    state: str
+    lines: bytes
+
+
 class FlowClient:
     """One connection pool to one service; safe to use from several threads."""
 
@@ -67,6 +93,7 @@ class FlowClient:
         monotonic_s: Callable[[], float] = time.monotonic,
     ) -> None:
         """Raises `SettingsError` where `url` is none. Opens no connection yet."""
+        self.url = url.rstrip("/")
         self._http = httpx2.Client(base_url=_checked(url), timeout=_TIMEOUT_S, transport=transport)
         self._url = url
         self._policy = policy
@@ -114,6 +141,24 @@ class FlowClient:
         """The sums of an hour as the service writes them."""
         path = f"/v1/flows?hour={hour}&format={format_name}"
         return self._until_answered("GET", path, {}, None).content
+
+    def hour_read(self, hour: int) -> HourRead:
+        """The sums of an hour as lines of JSON, and which of its states that was."""
+        answer = self._until_answered("GET", f"/v1/flows?hour={hour}&format=ndjson", {}, None)
+        headers = answer.headers
+        if "Flowtally-Revision" not in headers:
+            raise UnexpectedAnswer(f"{self._url} does not answer as flowtally: no revision")
+        state = f"{headers['Flowtally-Revision']} {headers.get('Flowtally-Last-Change', '')}"
+        return HourRead(state, answer.content)
+
+    def hours(self) -> tuple[HourHeld, ...]:
+        """The hours held."""
+        answer = self._until_answered("GET", "/v1/hours", {}, None)
+        return self._decoded(answer, _HoursAnswer).hours
+
+    def instance(self) -> str | None:
+        """What names the service's data for good; None where it has no such name."""
+        return self._decoded(self._until_answered("GET", "/version", {}, None), _Version).instance
 
     def ledger(self) -> Ledger:
         """The account. Whether it balances is worked out here, from its lines."""

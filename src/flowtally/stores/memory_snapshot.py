@@ -5,9 +5,9 @@ old snapshot or the new one, each whole. A seal in front of Parquet's footer has
 and a hash of every other byte of the file, so a damaged one is found before anything of it is
 believed. Any Parquet reader can read the file; it is drawn in `docs/internals/data-folder.md`.
 
-The file `memory.open` stands there while a service has the folder. Where it is found at a start, the
-last process was killed: what came after its snapshot is lost, and revisions must pass those that
-it gave out since.
+The file `memory.open` stands there while a service has the folder. Where it is found at a start,
+the last process was killed: what came after its snapshot is lost, and revisions must pass those
+that it gave out since.
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ def _write(state: Captured, path: Path) -> None:
     metadata = {"flowtally": json.dumps(account)}
     schema = memory_columns.SCHEMA.with_metadata(metadata)
     try:
-        with pq.ParquetWriter(str(path), schema, compression="zstd") as writer:
+        with pq.ParquetWriter(str(path), schema, **memory_columns.WRITTEN) as writer:
             for table in memory_columns.tables_of(state):
                 writer.write_table(table.replace_schema_metadata(metadata))
     except pa.ArrowException as error:

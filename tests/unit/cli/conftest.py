@@ -6,8 +6,10 @@ import asyncio
 import os
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -60,23 +62,41 @@ def call(capfdbinary: pytest.CaptureFixture[bytes]) -> Call:
 @pytest.fixture
 def url() -> Iterator[str]:
     """Where a service with an empty memory store is reached."""
+    with serving(Settings(store="memory", access_log=False)) as running:
+        yield running.url
+
+
+@dataclass
+class Running:
+    """A service that runs in a thread of its own."""
+
+    url: str
+    service: Service
+    run_there: Callable[[Callable[[], object]], object]
+    """Calls a function on the service's event loop."""
+
+
+@contextmanager
+def serving(settings: Settings, wrap: Callable[[Any], Any] = lambda app: app) -> Iterator[Running]:
+    """Runs a service on a free port; `wrap` may put something before its application."""
     listening = threading.Event()
-    found: list[str] = []
+    found: list[Running] = []
     stop: list[Callable[[], object]] = []
 
     async def run() -> None:
-        service = Service(Settings(store="memory", access_log=False))
+        service = Service(settings)
         ended = asyncio.Event()
         loop = asyncio.get_running_loop()
         stop.append(lambda: loop.call_soon_threadsafe(ended.set))
 
         def on_listening(host: str, port: int) -> None:
-            found.append(f"http://{host}:{port}")
+            found.append(Running(f"http://{host}:{port}", service, loop.call_soon_threadsafe))
             listening.set()
 
         await service.start()
         try:
-            await serve(service.app, "127.0.0.1", 0, stop=ended, on_listening=on_listening)
+            app = wrap(service.app)
+            await serve(app, "127.0.0.1", 0, stop=ended, on_listening=on_listening)
         finally:
             await service.close()
 
