@@ -160,8 +160,8 @@ def test_a_kill_leaves_one_moment(service: Service, seed: int, step: str) -> Non
     assert_settles(service, writers)
 
 
-def test_a_power_cut_after_a_stop_takes_nothing(service: Service, seed: int) -> None:
-    """And a process that is killed without having taken a batch leaves what it found."""
+def test_a_stop_keeps_everything_and_a_kill_leaves_it(service: Service, seed: int) -> None:
+    """However often a process is killed that took nothing itself."""
     service.set(store="memory", snapshot_interval_s=3600.0)
     service.start_ready()
     writer = Writer(service.port, seed, 0)
