@@ -13,6 +13,7 @@ import random
 import threading
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -23,6 +24,7 @@ from tests.crash.batches import BatchGenerator, Record, Sending, encode
 from tests.crash.calls import Connection, NoAnswer, get, send
 from tests.crash.expected import Expected
 from tests.crash.service import READY_S_MAX, Service, wait_for
+from tests.crash.test_power_cut import cut_power
 
 _WRITERS = 3
 _KILLED = -9
@@ -135,7 +137,6 @@ def test_a_kill_leaves_one_moment(service: Service, seed: int, step: str) -> Non
     draw = random.Random(seed)
     service.set(store="memory", snapshot_interval_s=_INTERVAL_S)
     if step != "at random":
-        # At the start there is nothing to take: the first ones are of an empty store, and equal.
         service.set(die_at=step, die_at_count=draw.randint(3, 8))
     service.start_ready()
     writers = [Writer(service.port, seed, number) for number in range(_WRITERS)]
@@ -155,6 +156,35 @@ def test_a_kill_leaves_one_moment(service: Service, seed: int, step: str) -> Non
         for writer in writers:
             writer.stop()
     service.set(die_at=None)
+    service.start_ready()
+    assert_one_moment(service, writers, least)
+    assert_settles(service, writers)
+
+
+def test_power_cuts(service: Service, seed: int, faults_library: Path) -> None:
+    """Only what was synced is left of the folder and its names: a snapshot is there or not."""
+    image = service.folder / "image"
+    image.mkdir()
+    service.environment = {
+        "LD_PRELOAD": str(faults_library),
+        "FAULTS_IMAGE": str(image),
+        "FAULTS_DATA": str(service.data),
+    }
+    draw = random.Random(seed)
+    service.set(store="memory", snapshot_interval_s=_INTERVAL_S)
+    service.start_ready()
+    writers = [Writer(service.port, seed, number) for number in range(_WRITERS)]
+    for writer in writers:
+        writer.start()
+    try:
+        wanted = draw.randint(1, 40)
+        wait_for(lambda: snapshot_sequence(service) >= wanted, READY_S_MAX, "no snapshot is taken")
+        least = snapshot_sequence(service)
+        service.kill()
+    finally:
+        for writer in writers:
+            writer.stop()
+    cut_power(service.data, image, service.folder / "before-cut")
     service.start_ready()
     assert_one_moment(service, writers, least)
     assert_settles(service, writers)

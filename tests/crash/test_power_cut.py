@@ -35,7 +35,7 @@ def test_power_cuts(service: Service, seed: int, faults_library: Path) -> None:
         for cut in range(_CUTS):
             assert writers.wait_acknowledged(draw.randint(10, 60), READY_S_MAX)
             service.kill()
-            _cut_power(service.data, image, service.folder / f"before-cut-{cut + 1}")
+            cut_power(service.data, image, service.folder / f"before-cut-{cut + 1}")
             service.start_ready()
         assert writers.wait_acknowledged(10, READY_S_MAX)
         writers.stop(READY_S_MAX)
@@ -47,7 +47,7 @@ def test_power_cuts(service: Service, seed: int, faults_library: Path) -> None:
     assert_sound(service.data, expected)
 
 
-def _cut_power(data: Path, image: Path, aside: Path) -> None:
+def cut_power(data: Path, image: Path, aside: Path) -> None:
     """Replaces the data folder by its image; keeps what the process had seen, to look at."""
     data.rename(aside)
     data.mkdir(mode=0o700)

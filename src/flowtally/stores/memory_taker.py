@@ -11,7 +11,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from flowtally.clock import Clock
@@ -19,7 +19,7 @@ from flowtally.errors import DataFolderError
 from flowtally.model import PartHealth
 from flowtally.steps import OnStep
 from flowtally.stores.memory_snapshot import MemoryFolder
-from flowtally.stores.memory_state import Captured
+from flowtally.stores.memory_state import Arrival, Captured
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +42,26 @@ class Snapshots:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class _Last:
+    """What is kept of a snapshot; the state itself would keep old rows in memory."""
+
+    taken_ms: int
+    sequence: int
+    flows: int
+    batch_ids: int
+    arrivals: dict[int, Arrival]
+
+    @classmethod
+    def of(cls, state: Captured) -> _Last:
+        """Of a state."""
+        return cls(state.taken_ms, state.sequence, state.flows, len(state.known), state.arrivals)
+
+    def is_of_equal(self, other: _Last) -> bool:
+        """Whether nothing happened between the two: whatever may has changed one of these."""
+        return replace(self, taken_ms=other.taken_ms) == other
+
+
 class SnapshotTaker:
     """See the module. `open`, `start`, `close`; `capture` gives the state as it is now."""
 
@@ -60,7 +80,7 @@ class SnapshotTaker:
         self._stop = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._one_at_a_time = asyncio.Lock()
-        self._last: Captured | None = None
+        self._last: _Last | None = None
         self._last_bytes = 0
         self._capture_ms = 0.0
         self._error = ""
@@ -73,7 +93,7 @@ class SnapshotTaker:
         self.folder.open()
         try:
             found = self.folder.load()
-            self._last = found
+            self._last = None if found is None else _Last.of(found)
             return self.folder.begin(found, now_ms)
         except OSError as error:
             self.folder.close()
@@ -92,14 +112,19 @@ class SnapshotTaker:
                 await asyncio.wait_for(self._stop.wait(), self.settings.interval_s)
                 return
             with suppress(DataFolderError):
-                await self.take()
+                await self.take(unless_equal=True)
 
-    async def take(self) -> None:
-        """Writes a snapshot now. Raises `DataFolderError` where it cannot; then the last stands."""
+    async def take(self, unless_equal: bool = False) -> None:
+        """Writes a snapshot now. Raises `DataFolderError` where it cannot; then the last stands.
+        With `unless_equal`, not where nothing has happened since the last one."""
         async with self._one_at_a_time:
             began_s = self._clock.monotonic_s()
             state = self._capture()
             self._capture_ms = (self._clock.monotonic_s() - began_s) * 1000
+            taken = _Last.of(state)
+            if unless_equal and self._last is not None and self._last.is_of_equal(taken):
+                self._last = taken
+                return
             self._on_step("snapshot.captured")
             try:
                 self._last_bytes = await asyncio.to_thread(self.folder.save, state)
@@ -108,7 +133,7 @@ class SnapshotTaker:
                 logger.warning("snapshot failed", extra={"error": str(error)})
                 raise DataFolderError(self._error) from error
             took_s = self._clock.monotonic_s() - began_s
-            self._last, self._error = state, ""
+            self._last, self._error = taken, ""
             logger.info(
                 "snapshot taken",
                 extra={

@@ -135,7 +135,15 @@ def test_it_is_taken_at_its_interval(tmp_path: Path) -> None:
         async with asyncio.timeout(60):
             while store.health()[1].facts["sequence"] != 1:
                 await asyncio.sleep(0.01)
-        assert memory_snapshot.read_snapshot(tmp_path / "memory.parquet") is not None
+        snapshot = tmp_path / "memory.parquet"
+        assert memory_snapshot.read_snapshot(snapshot) is not None
+        written = snapshot.stat().st_ino
+        await asyncio.sleep(0.05)
+        assert snapshot.stat().st_ino == written, "written again, though nothing has changed"
+        store.count_refused()
+        async with asyncio.timeout(60):
+            while snapshot.stat().st_ino == written:
+                await asyncio.sleep(0.01)
         await store.close()
 
     asyncio.run(story())
