@@ -14,6 +14,7 @@ from tests.unit.cli.conftest import Call
 GOLDEN = """\
 store                 memory      FLOWTALLY_STORE
 data                  data        default
+snapshot_interval_s   0.0         default
 host                  0.0.0.0     --host
 port                  9000        flowtally.toml
 insecure              true        --insecure
