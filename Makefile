@@ -1,7 +1,8 @@
 # Everything a developer or CI does; `make` explains itself.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-dev kernel run test check kernel-test fuzz crash bench bench-peers lock clean
+.PHONY: help setup setup-dev kernel run test check check-style check-types check-repo kernel-test \
+	fuzz crash bench bench-peers lock clean
 PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := src tests benchmarks
@@ -64,10 +65,18 @@ test: .venv/.ready-dev .venv/.kernel ## run all tests; ARGS are passed on to pyt
 	$(BIN)/python -m pytest $(ARGS)
 
 check: .venv/.ready-dev ## format, lint, types, layers, docs
+	@$(MAKE) --no-print-directory --jobs --output-sync check-style check-types check-repo
+
+check-style:
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/ruff check $(SOURCES)
+
+check-types:
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q tests/repo
+
+# Without the plugins and the settings of the other tests, which take longer to load than these run.
+check-repo:
+	PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 $(BIN)/python -m pytest -q --noconftest tests/repo
 
 kernel-test: .venv/.ready-dev .venv/.kernel ## the kernel's own tests, and SECONDS (60) of fuzzing
 	cargo test --quiet --manifest-path kernel/Cargo.toml --package flowtally-kernel-core

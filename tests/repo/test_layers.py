@@ -5,12 +5,14 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from flowtally.wire.fields import NAME_FIELDS
-from tests.repo.files import ROOT, modules, name_of
+from tests.repo.files import ROOT, modules, name_of, nodes_of
 
 MODEL = ("model", "errors", "limits", "clock", "steps")
 ALLOWED: dict[str, tuple[str, ...]] = {
@@ -45,10 +47,11 @@ SERVER = {"fastapi", "granian", "duckdb", "pyarrow", "sqlite3", "uvloop", "prome
 CLOCKS = {"time.time", "time.time_ns", "time.monotonic", "datetime.now", "date.today"}
 
 
+@cache
 def imported(path: Path) -> set[str]:
     """The dotted names that a module imports."""
     names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in nodes_of(path):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -57,80 +60,99 @@ def imported(path: Path) -> set[str]:
     return names
 
 
+def constants(path: Path, kind: type) -> set[object]:
+    """The constants of a kind that are written in a module."""
+    found = (node.value for node in nodes_of(path) if isinstance(node, ast.Constant))
+    return {value for value in found if isinstance(value, kind)}
+
+
 def room(name: str) -> str:
     return name.split(".")[0]
 
 
-@pytest.mark.parametrize("path", modules(), ids=name_of)
-def test_imports_point_one_way(path: Path) -> None:
-    own = room(name_of(path))
-    if name_of(path) == "":
-        return
-    for name in imported(path):
-        if name.startswith("flowtally."):
-            target = room(name.removeprefix("flowtally."))
-            if target not in ALLOWED:
-                target = ""
-            assert target in ALLOWED[own], f"{own} imports {name}"
+def outside(*rooms: str) -> list[Path]:
+    """The modules of all rooms but these."""
+    return [path for path in modules() if room(name_of(path)) not in rooms]
 
 
-@pytest.mark.parametrize("path", modules(), ids=name_of)
-def test_only_the_composer_names_a_store(path: Path) -> None:
-    if room(name_of(path)) in ("compose", "stores"):
-        return
-    assert not {name for name in imported(path) if name.startswith("flowtally.stores")}
+def inside(*rooms: str) -> list[Path]:
+    """The modules of these rooms."""
+    return [path for path in modules() if room(name_of(path)) in rooms]
 
 
-@pytest.mark.parametrize("path", modules(), ids=name_of)
-def test_what_is_pure_does_no_io(path: Path) -> None:
-    if room(name_of(path)) not in ("model", "wire", "ports", "errors", "limits", "steps"):
-        return
-    assert not {room(name) for name in imported(path)} & NO_IO
+def breaches(found: dict[Path, set[Any]]) -> dict[str, set[Any]]:
+    """What breaks a rule, by the module that does."""
+    return {name_of(path): what for path, what in found.items() if what}
 
 
-@pytest.mark.parametrize("path", modules(), ids=name_of)
-def test_the_client_installs_without_the_server(path: Path) -> None:
-    if room(name_of(path)) in ("client", "importers"):
-        assert not {room(name) for name in imported(path)} & SERVER
+def target_of(name: str) -> str:
+    """The room that an imported name of the package is in."""
+    target = room(name.removeprefix("flowtally."))
+    return target if target in ALLOWED else ""
 
 
-@pytest.mark.parametrize("path", modules(), ids=name_of)
-def test_only_the_clock_reads_the_time(path: Path) -> None:
-    """The command line may measure itself; the client is given its clock as an argument."""
-    if room(name_of(path)) in ("clock", "cli", "client"):
-        return
-    calls = {
-        ast.unparse(node.func)
-        for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.Call)
-    }
-    assert not calls & CLOCKS
-
-
-@pytest.mark.parametrize("path", modules(), ids=name_of)
-def test_only_problems_decides_a_status(path: Path) -> None:
-    if room(name_of(path)) != "api" or path.name in ("problems.py", "openapi.py"):
-        return
+def test_imports_point_one_way() -> None:
     found = {
-        node.value
-        for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.Constant) and isinstance(node.value, int)
+        path: {
+            name
+            for name in imported(path)
+            if name.startswith("flowtally.") and target_of(name) not in ALLOWED[room(name_of(path))]
+        }
+        for path in modules()
+        if name_of(path)
     }
-    assert not found & {200, 202, 304, *range(400, 432), *range(500, 512)}
+    assert breaches(found) == {}
 
 
-@pytest.mark.parametrize("path", modules(), ids=name_of)
-def test_only_the_wire_knows_names_on_the_wire(path: Path) -> None:
+def test_only_the_composer_names_a_store() -> None:
+    found = {
+        path: {name for name in imported(path) if name.startswith("flowtally.stores")}
+        for path in outside("compose", "stores")
+    }
+    assert breaches(found) == {}
+
+
+def test_what_is_pure_does_no_io() -> None:
+    pure = inside("model", "wire", "ports", "errors", "limits", "steps")
+    found = {path: {room(name) for name in imported(path)} & NO_IO for path in pure}
+    assert breaches(found) == {}
+
+
+def test_the_client_installs_without_the_server() -> None:
+    ours = inside("client", "importers")
+    found = {path: {room(name) for name in imported(path)} & SERVER for path in ours}
+    assert breaches(found) == {}
+
+
+def test_only_the_clock_reads_the_time() -> None:
+    """The command line may measure itself; the client is given its clock as an argument."""
+    found = {
+        path: {ast.unparse(node.func) for node in nodes_of(path) if isinstance(node, ast.Call)}
+        & CLOCKS
+        for path in outside("clock", "cli", "client")
+    }
+    assert breaches(found) == {}
+
+
+def test_only_problems_decides_a_status() -> None:
+    statuses = {200, 202, 304, *range(400, 432), *range(500, 512)}
+    found = {
+        path: constants(path, int) & statuses
+        for path in inside("api")
+        if path.name not in ("problems.py", "openapi.py")
+    }
+    assert breaches(found) == {}
+
+
+def test_only_the_wire_knows_names_on_the_wire() -> None:
     """As keys of JSON. The columns of a store's tables are its own, and named the same; bytes are
     no sign, because accounts have them as well."""
-    if room(name_of(path)) in ("wire", "stores") or path.name == "openapi.py":
-        return
     found = {
-        node.value
-        for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        path: constants(path, str) & set(NAME_FIELDS)
+        for path in outside("wire", "stores")
+        if path.name != "openapi.py"
     }
-    assert not found & set(NAME_FIELDS)
+    assert breaches(found) == {}
 
 
 def test_the_client_runs_where_the_server_is_not_installed() -> None:
