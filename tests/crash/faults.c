@@ -1,5 +1,5 @@
-/* Loaded into the service with LD_PRELOAD: makes syncs fail, counts them, and remembers what a power
- * cut would leave.
+/* Loaded into the service with LD_PRELOAD: makes syncs fail, counts them, remembers what a power cut
+ * would leave, and kills in the middle of a write.
  *
  * FAULTS_LOG    every fsync and fdatasync of a named file adds one line: "ok PATH" or "failed PATH"
  * FAULTS_ARM    while this file exists, syncs of the paths that contain its first line fail with EIO
@@ -9,6 +9,8 @@
  *               lines). So it holds the least that a disk may keep: nothing that was not synced, and
  *               no file whose name was not.
  * FAULTS_DATA   the folder whose image it is; what is in it when the process begins is on the disk
+ * FAULTS_TEAR   while this file exists ("OFFSET BYTES PATH"), a pwrite to that path at that offset
+ *               writes only so many bytes, and the process is killed
  *
  * Like a real disk, a failed sync is reported once per call and nothing is synced.
  */
@@ -19,6 +21,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -113,13 +116,19 @@ __attribute__((constructor)) static void begin(void) {
     close(folder);
 }
 
+/* What a descriptor stands for: where the kernel lists it, and the path it was opened by. */
+static int name_of(int descriptor, char *link, size_t size, char *path) {
+    snprintf(link, size, "/proc/self/fd/%d", descriptor);
+    ssize_t length = readlink(link, path, PATH_MAX - 1);
+    if (length < 0) return -1;
+    path[length] = '\0';
+    return 0;
+}
+
 static int sync_with(int descriptor, const char *name) {
     int (*real)(int) = (int (*)(int))dlsym(RTLD_NEXT, name);
     char link[64], path[PATH_MAX];
-    snprintf(link, sizeof link, "/proc/self/fd/%d", descriptor);
-    ssize_t length = readlink(link, path, sizeof path - 1);
-    if (length < 0) return real(descriptor);
-    path[length] = '\0';
+    if (name_of(descriptor, link, sizeof link, path) != 0) return real(descriptor);
     if (is_armed(path)) {
         note("failed", path);
         errno = EIO;
@@ -150,3 +159,33 @@ static int sync_with(int descriptor, const char *name) {
 int fsync(int descriptor) { return sync_with(descriptor, "fsync"); }
 
 int fdatasync(int descriptor) { return sync_with(descriptor, "fdatasync"); }
+
+typedef ssize_t (*positioned_write)(int, const void *, size_t, off_t);
+
+static ssize_t write_with(int descriptor, const void *from, size_t count, off_t at,
+                          const char *name) {
+    positioned_write real = (positioned_write)dlsym(RTLD_NEXT, name);
+    const char *tear = getenv("FAULTS_TEAR");
+    FILE *order = tear == NULL ? NULL : fopen(tear, "re");
+    if (order == NULL) return real(descriptor, from, count, at);
+    char link[64], path[PATH_MAX], wanted[PATH_MAX];
+    long long offset;
+    size_t bytes;
+    int is_whole = fscanf(order, "%lld %zu %4095s", &offset, &bytes, wanted) == 3;
+    fclose(order);
+    if (is_whole && at == offset && bytes <= count &&
+        name_of(descriptor, link, sizeof link, path) == 0 && strcmp(path, wanted) == 0) {
+        if (real(descriptor, from, bytes, at) != (ssize_t)bytes) abort();
+        note("torn", path);
+        kill(getpid(), SIGKILL);
+    }
+    return real(descriptor, from, count, at);
+}
+
+ssize_t pwrite(int descriptor, const void *from, size_t count, off_t at) {
+    return write_with(descriptor, from, count, at, "pwrite");
+}
+
+ssize_t pwrite64(int descriptor, const void *from, size_t count, off64_t at) {
+    return write_with(descriptor, from, count, at, "pwrite64");
+}

@@ -24,7 +24,7 @@ from tests.crash.batches import BatchGenerator, Record, Sending, encode
 from tests.crash.calls import Connection, NoAnswer, get, send
 from tests.crash.expected import Expected
 from tests.crash.service import READY_S_MAX, Service, wait_for
-from tests.crash.test_power_cut import cut_power
+from tests.crash.test_power_cut import Disk, cut_power
 
 _WRITERS = 3
 _KILLED = -9
@@ -162,7 +162,7 @@ def test_a_kill_leaves_one_moment(service: Service, seed: int, step: str) -> Non
 
 
 def test_power_cuts(service: Service, seed: int, faults_library: Path) -> None:
-    """Only what was synced is left of the folder and its names: a snapshot is there or not."""
+    """What was synced is left of the folder and its names: a snapshot is there or not."""
     image = service.folder / "image"
     image.mkdir()
     service.environment = {
@@ -184,7 +184,8 @@ def test_power_cuts(service: Service, seed: int, faults_library: Path) -> None:
     finally:
         for writer in writers:
             writer.stop()
-    cut_power(service.data, image, service.folder / "before-cut")
+    disk = Disk(draw, draw.choice([0.0, 0.5]))
+    cut_power(service.data, image, service.folder / "before-cut", disk)
     service.start_ready()
     assert_one_moment(service, writers, least)
     assert_settles(service, writers)

@@ -9,12 +9,13 @@ from pathlib import Path
 import duckdb
 
 from flowtally.stores.duckdb.database import Database
+from flowtally.stores.duckdb.folder import DataFolder
 from flowtally.stores.duckdb.reads import snapshot
 
 
 def test_a_checkpoint_is_made_however_many_read(tmp_path: Path) -> None:
     """A reader may still be tidying up the writer's last transaction, which counts as active."""
-    database = Database(tmp_path / "sums.duckdb")
+    database = Database(DataFolder(tmp_path))
     database.open("folder")
     done = threading.Event()
     reads = [0]
@@ -46,7 +47,7 @@ def test_a_checkpoint_is_made_however_many_read(tmp_path: Path) -> None:
 
 def test_it_closes_however_many_read(tmp_path: Path) -> None:
     """After a failure it is closed and opened anew: readers that overlap must not prevent it."""
-    database = Database(tmp_path / "sums.duckdb")
+    database = Database(DataFolder(tmp_path))
     database.open("folder")
     done = threading.Event()
     began = threading.Barrier(4)

@@ -209,7 +209,7 @@ class Applier:
             raise OSError(errno.ENOSPC, "the disk is full")
         self._settled = False
         self._database.close()
-        self._database.open(self._journal.folder_id)
+        self._database.open(self._journal.folder_id, self._journal.discarded_through)
         self._load()
         # What failed may have been an expiry, and may have been done all the same.
         self._revisions.forget(self.applied)

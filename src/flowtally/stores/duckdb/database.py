@@ -9,7 +9,7 @@ in here. `hours` has the revision of each hour, `ledger` what is no longer, or n
 from __future__ import annotations
 
 import errno
-import os
+import logging
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -18,6 +18,11 @@ from pathlib import Path
 import duckdb
 
 from flowtally.errors import DamagedData, DataFolderError
+from flowtally.stores.duckdb.doublewrite import Doublewrite
+from flowtally.stores.duckdb.folder import DataFolder
+from flowtally.stores.duckdb.log_tail import LogTail
+
+logger = logging.getLogger(__name__)
 
 FORMAT = 1
 _CHECKPOINT_ROOM_BYTES = 4 * 1024 * 1024
@@ -76,8 +81,11 @@ class Database:
     the journal is told that anything is applied.
     """
 
-    def __init__(self, path: Path, memory_bytes_max: int | None = None) -> None:
-        self.path = path
+    def __init__(self, folder: DataFolder, memory_bytes_max: int | None = None) -> None:
+        self.path = folder.sums
+        self._folder = folder
+        self._doublewrite = Doublewrite(folder)
+        self._log_tail = LogTail(folder)
         self._config = dict(_CONFIG)
         if memory_bytes_max is not None:
             self._config["memory_limit"] = f"{memory_bytes_max}B"
@@ -86,37 +94,70 @@ class Database:
         self._reading = 0
         self._closing = False
 
-    def open(self, folder_id: str) -> None:
-        """Opens or creates the file. Raises `DamagedData` or `DataFolderError`."""
+    def open(self, folder_id: str, applied_min: int = 0) -> None:
+        """Opens or creates the file, mending what a kill or a power cut left half written.
+
+        All up to `applied_min`, which the journal has let go of, must be in it. Raises
+        `DamagedData` or `DataFolderError`; the files are then as they were.
+        """
+        connection = None
         try:
-            connection = duckdb.connect(str(self.path), config=self._config)
-        except (duckdb.Error, OSError) as error:
-            raise _cannot_open(self.path, error) from error
-        try:
-            if not connection.execute(
-                "SELECT 1 FROM duckdb_tables() WHERE table_name = 'state'"
-            ).fetchall():
-                connection.begin()
-                connection.execute(_SCHEMA)
-                connection.execute("INSERT INTO state VALUES (?, ?, 0, 0, 0)", [FORMAT, folder_id])
-                connection.commit()
-            rows = connection.execute("SELECT format, folder_id FROM state").fetchall()
-            if len(rows) != 1:
-                raise DamagedData(f"{self.path} is damaged: its state is missing")
-            if rows[0][0] > FORMAT:
-                raise DataFolderError(f"{self.path} was written by a newer release; use that one")
-            if rows[0][1] != folder_id:
+            connection = self._connect()
+            # Only `settle` makes checkpoints: one that DuckDB made at its close would be unguarded.
+            connection.execute("PRAGMA disable_checkpoint_on_shutdown")
+            self._require_ours(connection, folder_id)
+            applied = applied_of(connection)
+            if applied < applied_min:
                 raise DamagedData(
-                    f"{self.path} belongs to another data folder than its journal does"
+                    f"{self.path} has lost data: it ends at batch {applied}, but the journal"
+                    f" passed on and let go of all up to {applied_min}"
                 )
-        except (duckdb.Error, OSError) as error:
-            _close(connection)
-            raise _cannot_open(self.path, error) from error
-        except BaseException:
-            _close(connection)
+            self._log_tail.accept()
+        except BaseException as error:
+            if connection is not None:
+                _close(connection)
+            self._log_tail.put_back()
+            if isinstance(error, duckdb.Error | OSError):
+                raise _cannot_open(self.path, error) from error
             raise
         with self._idle:
             self._connection = connection
+
+    def _connect(self) -> duckdb.DuckDBPyConnection:
+        blocks = self._doublewrite.put_back()
+        if blocks:
+            logger.warning(
+                "a checkpoint was cut short: metadata is put back as it was before it",
+                extra={"file": str(self.path), "blocks": blocks},
+            )
+        try:
+            return duckdb.connect(str(self.path), config=self._config)
+        except duckdb.Error as error:
+            left_out = self._log_tail.cut(error)
+            if not left_out:
+                raise
+            logger.warning(
+                "the end of the store's log was not written whole, and is left out",
+                extra={"file": str(self.path), "bytes": left_out},
+            )
+        return duckdb.connect(str(self.path), config=self._config)
+
+    def _require_ours(self, connection: duckdb.DuckDBPyConnection, folder_id: str) -> None:
+        """Makes the tables of a new file; of another one, that it is of this folder and format."""
+        if not connection.execute(
+            "SELECT 1 FROM duckdb_tables() WHERE table_name = 'state'"
+        ).fetchall():
+            connection.begin()
+            connection.execute(_SCHEMA)
+            connection.execute("INSERT INTO state VALUES (?, ?, 0, 0, 0)", [FORMAT, folder_id])
+            connection.commit()
+        rows = connection.execute("SELECT format, folder_id FROM state").fetchall()
+        if len(rows) != 1:
+            raise DamagedData(f"{self.path} is damaged: its state is missing")
+        if rows[0][0] > FORMAT:
+            raise DataFolderError(f"{self.path} was written by a newer release; use that one")
+        if rows[0][1] != folder_id:
+            raise DamagedData(f"{self.path} belongs to another data folder than its journal does")
 
     def settle(self) -> None:
         """Brings the log into the file: all of it is written and synced anew.
@@ -126,9 +167,9 @@ class Database:
         log_bytes = self.log_bytes()
         if log_bytes == 0:
             return
-        status = os.statvfs(self.path.parent)
-        if status.f_bavail * status.f_frsize < log_bytes + _CHECKPOINT_ROOM_BYTES:
+        if self._folder.free_bytes() < log_bytes + _CHECKPOINT_ROOM_BYTES:
             raise OSError(errno.ENOSPC, "no room to bring the store's log into its file")
+        self._doublewrite.save(self.writer)
         # FORCE waits where a plain one fails: the transaction that this thread ended last may still
         # be tidied up by a reader's, and counts as active until then. Nobody else writes.
         self.writer.execute("FORCE CHECKPOINT")

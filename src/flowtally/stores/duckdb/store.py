@@ -83,7 +83,7 @@ class DuckdbStore(FlowStore):
     ) -> None:
         self.folder = DataFolder(path)
         self.journal = Journal(self.folder.journal, clock, on_step)
-        self.database = Database(self.folder.sums, settings.memory_bytes_max)
+        self.database = Database(self.folder, settings.memory_bytes_max)
         self.revisions = Revisions(limits.HOUR_REVISIONS_MAX)
         self.applier = Applier(
             self.journal, self.database, self.folder, self.revisions, clock, on_step
@@ -336,13 +336,8 @@ def open_files(folder: DataFolder, journal: Journal, database: Database) -> None
             raise DamagedData(
                 f"{folder.sums} is missing; it held all batches up to {journal.discarded_through}"
             )
-        database.open(journal.folder_id)
+        database.open(journal.folder_id, journal.discarded_through)
         applied = applied_of(database.writer)
-        if applied < journal.discarded_through:
-            raise DamagedData(
-                f"{folder.sums} has lost data: it ends at batch {applied}, but the journal passed"
-                f" on and let go of all up to {journal.discarded_through}"
-            )
         if applied > journal.last_sequence:
             raise DamagedData(
                 f"{folder.journal} has lost data: it ends at batch {journal.last_sequence}, but"

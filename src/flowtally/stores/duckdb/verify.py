@@ -39,7 +39,7 @@ def verify_folder(path: Path, clock: Clock) -> VerifyReport:
     folder = DataFolder(path)
     if not folder.journal.exists() and not folder.sums.exists():
         raise DataFolderError(f"{path} is not a data folder of flowtally: it has no journal.sqlite")
-    journal, database = Journal(folder.journal, clock), Database(folder.sums)
+    journal, database = Journal(folder.journal, clock), Database(folder)
     folder.open(create=False)
     try:
         open_files(folder, journal, database)
