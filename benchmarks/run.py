@@ -8,32 +8,20 @@ sums are held against what was sent, and only then is a figure kept. Prints a ta
 from __future__ import annotations
 
 import argparse
-import json
-import shlex
-import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from benchmarks import command
 from benchmarks.clients import Posting, measure, over_http
+from benchmarks.command import say
 from benchmarks.machine import machine
 from benchmarks.report import table
-from benchmarks.subject import (
-    ROOT,
-    SUBJECTS,
-    Running,
-    Subject,
-    assert_sums,
-    disk_bytes,
-    running,
-)
+from benchmarks.subject import SUBJECTS, Running, Subject, assert_sums, disk_bytes, running
 from benchmarks.traffic import HOUR_OF_READS, Pool, Record, body_of, hour_of_flows, summed
 
-RESULTS = ROOT / "benchmarks" / "results"
-BATCH_RECORDS = (1, 100, 1_000, 10_000)
 _POST_RECORDS = 10_000
 
 
@@ -65,15 +53,15 @@ def measure_reads(
 ) -> dict[str, Any]:
     """Reads one hour of many flows: after restarts, after each change, and unchanged."""
     with running(subject, folder) as started:
-        for start in range(0, len(records), _POST_RECORDS):
-            started.post(body_of(records[start : start + _POST_RECORDS]))
+        for body in bodies_of(records):
+            started.post(body)
         assert_sums(started, summed((record, 1) for record in records))
     cold_s = []
-    for _ in range(options.restarts):
+    for _ in range(options.restarts - 1):
         with running(subject, folder) as started:
             cold_s.append(timed_read(started))
     with running(subject, folder) as started:
-        timed_read(started)
+        cold_s.append(timed_read(started))
         changed_s = []
         for _ in range(options.repeats):
             started.post(body_of(records[:1]))
@@ -84,10 +72,18 @@ def measure_reads(
         assert_sums(started, summed(expected))
     return {
         "flows": len(records),
-        "cold_ms": 1000 * _median(cold_s),
-        "changed_ms": 1000 * _median(changed_s),
-        "unchanged_ms": 1000 * _median(unchanged_s),
+        "cold_ms": median_ms(cold_s),
+        "changed_ms": median_ms(changed_s),
+        "unchanged_ms": median_ms(unchanged_s),
     }
+
+
+def bodies_of(records: Sequence[Record]) -> list[bytes]:
+    """The hour that is read, in batches."""
+    return [
+        body_of(records[start : start + _POST_RECORDS])
+        for start in range(0, len(records), _POST_RECORDS)
+    ]
 
 
 def timed_read(started: Running) -> float:
@@ -97,8 +93,9 @@ def timed_read(started: Running) -> float:
     return time.perf_counter() - began_s
 
 
-def _median(values: Sequence[float]) -> float:
-    return sorted(values)[len(values) // 2]
+def median_ms(waits_s: Sequence[float]) -> float:
+    """The median of some waits."""
+    return 1000 * sorted(waits_s)[len(waits_s) // 2]
 
 
 def measure_all(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
@@ -112,41 +109,27 @@ def measure_all(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         pool.write(bodies)
         line: dict[str, Any] = {"batch_records": batch_records}
         for subject in SUBJECTS:
-            _say(f"{subject.name}: batches of {batch_records}")
+            say(f"measuring {subject.name}: batches of {batch_records}")
             place = folder / f"{subject.name}-{batch_records}"
             line[subject.name] = measure_writes(subject, pool, bodies, posting, place)
         writes.append(line)
     records = hour_of_flows(options.apps, options.vpcs)
     for subject in SUBJECTS:
-        _say(f"{subject.name}: reads of an hour of {len(records)} flows")
+        say(f"measuring {subject.name}: reads of an hour of {len(records)} flows")
         place = folder / f"{subject.name}-reads"
         results["reads"][subject.name] = measure_reads(subject, records, options, place)
     return results
 
 
-def _say(what: str) -> None:
-    print(f"measuring {what}", file=sys.stderr, flush=True)
-
-
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.run",
-        description="Measures Flowtally beside the service everyone writes first.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    parser = command.parser_of(
+        "python -m benchmarks.run",
+        "Measures Flowtally beside the service everyone writes first.",
+        "latest",
     )
-    parser.add_argument("--seconds", type=float, default=8.0, help="of each run of posts")
-    parser.add_argument("--warm-up", type=float, default=2.0, help="seconds before that")
     parser.add_argument("--connections", type=int, default=8, help="of all clients together")
-    parser.add_argument("--clients", type=int, default=2, help="processes that post")
-    parser.add_argument("--batch-records", type=int, nargs="+", default=BATCH_RECORDS)
-    parser.add_argument("--apps", type=int, default=100, help="on each side of the hour read")
-    parser.add_argument("--vpcs", type=int, default=5, help="of the hour read")
-    parser.add_argument("--repeats", type=int, default=9, help="of each warm read")
     parser.add_argument("--restarts", type=int, default=3, help="each with one cold read")
-    parser.add_argument("--name", default="latest", help="of the files in benchmarks/results")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="the folder for them")
-    parser.add_argument("--folder", type=Path, default=None, help="for the data; a temporary one")
     options = parser.parse_args(arguments)
     if not 1 <= options.clients <= options.connections:
         parser.error("each client needs a connection")
@@ -155,16 +138,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measures, prints, and keeps the results."""
-    options = parse(arguments)
-    with tempfile.TemporaryDirectory(prefix="flowtally-bench-", dir=options.folder) as folder:
-        results = measure_all(options, Path(folder))
-    given = shlex.join(sys.argv[1:] if arguments is None else arguments)
-    results["command"] = f'make bench ARGS="{given}"' if given else "make bench"
-    text = table(results)
-    options.results.mkdir(parents=True, exist_ok=True)
-    (options.results / f"{options.name}.md").write_text(text)
-    (options.results / f"{options.name}.json").write_text(json.dumps(results, indent=2) + "\n")
-    print(text)
+    command.run("bench", parse(arguments), arguments, measure_all, {"md": table})
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ def test_a_wrong_sum_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     peer = SQLite()
     assert read_peer(peer, records, tmp_path / "right", repeats=1)["changed_ms"] > 0
     twice = body_of(records) + b"\n" + body_of(records[:1])
-    monkeypatch.setattr("benchmarks.peers.run._bodies_of", lambda _: twice.split(b"\n"))
+    monkeypatch.setattr("benchmarks.peers.run.bodies_of", lambda _: twice.split(b"\n"))
     with pytest.raises(SubjectFailed, match="sqlite has 1 wrong sums"):
         read_peer(peer, records, tmp_path / "wrong", repeats=1)
 
