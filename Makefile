@@ -6,6 +6,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := src tests benchmarks
+WORKERS ?= auto
 KILLS ?= 1000
 SECONDS ?= 60
 SEED ?=
@@ -61,8 +62,8 @@ kernel: .venv/.kernel ## build the native kernel, where cargo is; `make run` and
 run: .venv/.kernel ## serve on 127.0.0.1:8080 with the data in ./data; ARGS are passed on
 	@exec $(BIN)/flowtally serve $(ARGS)
 
-test: .venv/.ready-dev .venv/.kernel ## run all tests; ARGS are passed on to pytest
-	$(BIN)/python -m pytest $(ARGS)
+test: .venv/.ready-dev .venv/.kernel ## run all tests, on all cores; ARGS are passed on to pytest
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --maxschedchunk 1 $(ARGS)
 
 check: .venv/.ready-dev ## format, lint, types, layers, docs
 	@$(MAKE) --no-print-directory --jobs --output-sync check-style check-types check-repo

@@ -33,7 +33,7 @@ def test_what_is_in_it(data: bytes) -> None:
     assert not stream.closed
 
 
-@pytest.mark.parametrize("data", [b"", gzip.compress(b"")])
+@pytest.mark.parametrize("data", [b"", gzip.compress(b"")], ids=["nothing", "gzip"])
 def test_nothing_is_in_it(data: bytes) -> None:
     assert list(lines_of(opened(data), "x")) == []
 
