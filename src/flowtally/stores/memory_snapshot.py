@@ -25,7 +25,7 @@ from typing import IO, Any
 from flowtally.errors import DamagedData, DataFolderError
 from flowtally.model import Account, Ledger, Revision
 from flowtally.steps import OnStep, ignore
-from flowtally.stores.duckdb.folder import DataFolder
+from flowtally.stores.folder import DataFolder
 from flowtally.stores.memory_state import Arrival, Captured, ledger_of
 
 FORMAT = 1

@@ -9,8 +9,8 @@ from pathlib import Path
 import duckdb
 
 from flowtally.stores.duckdb.database import Database
-from flowtally.stores.duckdb.folder import DataFolder
 from flowtally.stores.duckdb.reads import snapshot
+from flowtally.stores.folder import DataFolder
 
 
 def test_a_checkpoint_is_made_however_many_read(tmp_path: Path) -> None:

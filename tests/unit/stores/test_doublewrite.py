@@ -10,7 +10,7 @@ import pytest
 
 from flowtally.errors import DamagedData
 from flowtally.stores.duckdb.database import Database
-from flowtally.stores.duckdb.folder import DataFolder
+from flowtally.stores.folder import DataFolder
 
 HEADERS = slice(4096, 3 * 4096)
 BLOCK = 262_144

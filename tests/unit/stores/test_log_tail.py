@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from flowtally.errors import DamagedData
 from flowtally.stores.duckdb.database import Database
-from flowtally.stores.duckdb.folder import DataFolder
+from flowtally.stores.folder import DataFolder
 
 PAGE = 4096
 

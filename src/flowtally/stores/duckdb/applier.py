@@ -31,9 +31,9 @@ from flowtally.steps import OnStep
 from flowtally.stores.duckdb.apply import apply_batches
 from flowtally.stores.duckdb.compaction import QUIET_S, RowCounts, compact
 from flowtally.stores.duckdb.database import Database, applied_of
-from flowtally.stores.duckdb.folder import DataFolder
 from flowtally.stores.duckdb.retention import apply_expiry
-from flowtally.stores.duckdb.revisions import Revisions
+from flowtally.stores.folder import DataFolder
+from flowtally.stores.revisions import Revisions
 
 logger = logging.getLogger(__name__)
 

@@ -19,8 +19,8 @@ import duckdb
 
 from flowtally.errors import DamagedData, DataFolderError
 from flowtally.stores.duckdb.doublewrite import Doublewrite
-from flowtally.stores.duckdb.folder import DataFolder
 from flowtally.stores.duckdb.log_tail import LogTail
+from flowtally.stores.folder import DataFolder
 
 logger = logging.getLogger(__name__)
 

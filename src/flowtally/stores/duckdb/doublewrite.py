@@ -23,7 +23,7 @@ from typing import IO, NamedTuple
 
 import duckdb
 
-from flowtally.stores.duckdb.folder import DataFolder
+from flowtally.stores.folder import DataFolder
 
 _HEADER_BYTES = 4096
 _CHECKPOINT = struct.Struct("<8x Q 24x Q")

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import duckdb
 
-from flowtally.stores.duckdb.folder import DataFolder
+from flowtally.stores.folder import DataFolder
 
 _BAD_ENTRY = re.compile(r"Corrupt WAL file: entry at byte position (\d+) computed checksum")
 """DuckDB 2.0's words; the position is behind the entry's size and checksum."""

@@ -40,10 +40,10 @@ from flowtally.ports import FlowStore
 from flowtally.steps import OnStep, ignore
 from flowtally.stores.duckdb.applier import Applier
 from flowtally.stores.duckdb.database import Database, applied_of
-from flowtally.stores.duckdb.folder import DataFolder
 from flowtally.stores.duckdb.reads import Snapshot, snapshot
 from flowtally.stores.duckdb.retention import expire_before
-from flowtally.stores.duckdb.revisions import Revisions
+from flowtally.stores.folder import DataFolder
+from flowtally.stores.revisions import Revisions
 
 logger = logging.getLogger(__name__)
 

@@ -12,9 +12,9 @@ from flowtally.errors import DamagedData, DataFolderError
 from flowtally.ingest.journal import Journal
 from flowtally.model import Ledger
 from flowtally.stores.duckdb.database import Database, applied_of
-from flowtally.stores.duckdb.folder import DataFolder
 from flowtally.stores.duckdb.reads import snapshot
 from flowtally.stores.duckdb.store import open_files
+from flowtally.stores.folder import DataFolder
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """The revision of each hour, in memory, so that a repeated read touches nothing.
 
-Set when a batch is committed to the journal, before it is answered. What is not here is asked of
-DuckDB; what is here is never older than DuckDB.
+Set when a batch is committed, before it is answered. What is not here is asked of the store's
+tables; what is here is never older than they are.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Revisions:
         self._lock = threading.Lock()
 
     def get(self, hour: int) -> Revision | None:
-        """The hour's revision, or None where DuckDB must be asked."""
+        """The hour's revision, or None where the store must be asked."""
         return self._revisions.get(hour)
 
     def touch(self, hours: Iterable[int], revision: Revision, as_of: int) -> None:
@@ -41,7 +41,7 @@ class Revisions:
                 self._revisions.popitem(last=False)
 
     def forget(self, through: int) -> None:
-        """Forgets all: after an expiry, DuckDB alone knows which hours changed up to it."""
+        """Forgets all: after an expiry, the store alone knows which hours changed up to it."""
         with self._lock:
             self._forgotten_through = through
             self._revisions.clear()
