@@ -140,7 +140,7 @@ def arrow_by_the_kernel(body: bytes) -> object:
 
 def blobs(bodies: list[bytes]) -> None:
     """Tallies into blobs, and blobs into one."""
-    ours = [kernel.decode_json(body, RECORDS_MAX) for body in bodies]
+    ours = [tally for body in bodies if (tally := kernel.decode_json(body, RECORDS_MAX))]
     twins = [decode_array(body, RECORDS_MAX)[0] for body in bodies]
     encoded = [blob.encode_tally(tally) for tally in twins]
     rows = sum(map(len, twins))
@@ -153,10 +153,15 @@ def blobs(bodies: list[bytes]) -> None:
         return whole
 
     works: dict[str, Work] = {
-        "kernel": lambda _: [tally and tally.encode() for tally in ours],
+        "kernel": lambda _: [kernel.encode([tally]) for tally in ours],
         "twin": lambda _: [blob.encode_tally(tally) for tally in twins],
     }
     say("tallies into blobs (M flows/s)", rates(works, [b""], rows))
+    works = {
+        "kernel": lambda _: kernel.encode(ours),
+        "twin": lambda _: blob.encode_tallies(twins),
+    }
+    say("tallies into one blob (M flows/s)", rates(works, [b""], rows))
     works = {"kernel": lambda _: kernel.merge(encoded), "twin": merged}
     say("blobs merged (M flows/s)", rates(works, [b""], rows))
 

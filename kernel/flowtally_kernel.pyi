@@ -30,8 +30,6 @@ class KernelTally:
         """What it adds to the ledger: batches, records, bytes_rx, bytes_tx."""
     def hours(self) -> set[int]:
         """The hour labels it touches."""
-    def encode(self) -> bytes:
-        """Its bytes for the journal."""
     def rows(self) -> dict[tuple[str, str, str, int], list[int]]:
         """The rows as `model.Tally` holds them."""
 
@@ -54,6 +52,9 @@ def decode_json(body: bytes, records_max: int) -> KernelTally | None:
 
 def decode_ndjson(body: bytes, records_max: int) -> KernelTally | None:
     """The tally of NDJSON, one record a line, or None where the twin has to look at it."""
+
+def encode(parts: Sequence[KernelTally | bytes]) -> bytes | None:
+    """One blob for the journal of the sums of tallies and blobs, or None for the twin."""
 
 def merge(blobs: Sequence[bytes], arrival_hours: Sequence[int] | None = None) -> MergedRows | None:
     """The rows of several blobs, merged by flow (and arrival hour), or None for the twin."""

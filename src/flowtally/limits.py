@@ -66,9 +66,8 @@ GROUP_ROWS_MAX = 200_000
 PENDING_BYTES_MAX = 1 * GIB
 """Tallies journalled and not yet in the store; beyond it, acknowledgement stops until it drains."""
 WAL_CHECKPOINT_BYTES = 16 * MIB
-"""The journal's write-ahead log is copied into the database in the background from this size."""
-WAL_BYTES_MAX = 256 * MIB
-"""From this size the copying is no longer left to a quiet moment: it waits for the writer."""
+"""From this size the journal's write-ahead log is copied into the database in the background, and
+emptied: a long log is long to read at a start, and in one piece long to copy."""
 DISK_FREE_BYTES_MIN = 64 * MIB
 """Below this nothing is acknowledged: a commit that could fill the disk is not begun."""
 

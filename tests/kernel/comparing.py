@@ -45,7 +45,7 @@ def accepted_alike(form: str, body: bytes, records_max: int = RECORDS_MAX) -> bo
     assert len(found) == len(tally)
     assert Account(*found.account()) == tally.account()
     assert found.hours() == tally.hours()
-    assert found.encode() == blob.encode_tally(tally)
+    assert kernel.encode([found]) == blob.encode_tally(tally)
     return True
 
 

@@ -74,6 +74,31 @@ def test_merging_apart_by_arrival_hour(batches: list[tuple[Tally, int]]) -> None
     assert merged.arrival_hours == {hour: len(tally) for hour, tally in expected.items()}
 
 
+@settings(max_examples=EXAMPLES, deadline=None)
+@given(st.lists(TALLIES, min_size=1, max_size=4))
+def test_encoding_several_as_one(tallies: list[Tally]) -> None:
+    """The kernel makes the very bytes of the twin, whose sums are those of a dict."""
+    whole = Tally()
+    for tally in tallies:
+        for flow, sums in tally:
+            whole.add(flow, *sums)
+    blobs = [blob.encode_tally(tally) for tally in tallies]
+    assert kernel.encode(blobs) == blob.encode_tally(whole)
+    assert kernel.encode([*blobs, blobs[0][:-1]]) is None
+
+
+def test_bodies_and_blobs_become_one() -> None:
+    body = b'[{"src_app":"a","dest_app":"b","vpc_id":"v","hour":1,"bytes_rx":5,"bytes_tx":6}]'
+    tally = kernel.decode_json(body, 10)
+    assert tally is not None
+    other = blob.encode_tally(Tally({("a", "b", "v", 1): [1, 2, 3], ("é", "b", "v", 2): [0, 0, 1]}))
+    encoded = kernel.encode([tally, other, tally])
+    assert encoded is not None
+    assert blob.decode_tally(encoded) == Tally(
+        {("a", "b", "v", 1): [11, 14, 5], ("é", "b", "v", 2): [0, 0, 1]}
+    )
+
+
 def test_a_damaged_blob_is_declined() -> None:
     good = blob.encode_tally(Tally({("a", "é", "v", 1): [1, 2, 3], ("é", "a", "v", 1): [4, 5, 6]}))
     assert kernel.merge([good]) is not None

@@ -10,7 +10,7 @@
 //! eight at a time; [`index`] the hash table; [`record`] one record's values; [`tally`] the sums;
 //! [`strict`] the reader that owns every rule of JSON; [`layout`] the fast reader that repeats what
 //! the strict one learnt; [`body`] arrays and lines; [`columns`] columns of Arrow; [`rows`] records in
-//! columns; [`blob`] tallies as the journal keeps them; [`merge`] many into one; [`sums`] sums as
+//! columns; `flows` rows under numbers; [`blob`] tallies as the journal keeps them; [`merge`] many into one; [`sums`] sums as
 //! JSON.
 
 #![forbid(unsafe_code)]
@@ -25,7 +25,7 @@ compile_error!(
 pub mod blob;
 pub mod body;
 pub mod columns;
-mod crc;
+mod flows;
 pub mod index;
 pub mod layout;
 pub mod merge;

@@ -5,8 +5,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::blob::{Blob, BlobRow};
-use crate::index::{Hashing, Index};
+use crate::blob::Blob;
+use crate::flows::{FlowRow, Flows};
 use crate::names::Names;
 use crate::rules::NAMES;
 
@@ -60,114 +60,63 @@ pub fn merge(blobs: &[&[u8]], arrival_hours: Option<&[i64]>) -> Option<Merged> {
     if arrival_hours.is_some_and(|hours| hours.len() != blobs.len()) {
         return None;
     }
-    let mut rows = Rows::new();
+    let mut flows = Flows::with_room(0);
     let mut merged = Merged::default();
     for (number, blob) in blobs.iter().enumerate() {
         let arrival_hour = arrival_hours.map_or(0, |hours| hours[number]);
         let blob = Blob::read(blob)?;
-        let before = rows.sums.len();
-        let names: Vec<u32> =
-            blob.names().map(|name| rows.number_of(name)).collect::<Option<_>>()?;
+        let before = flows.rows.len();
+        let names = blob.numbers_in(&mut flows)?;
         let mut hour_before = None;
         for row in 0..blob.rows() {
-            let mut new = blob.row(row);
-            for name in &mut new.names {
-                *name = *names.get(*name as usize)?;
-            }
-            rows.add(new, arrival_hour)?;
+            let new = FlowRow { arrival_hour, ..blob.row_as(row, &names)? };
+            flows.add(new)?;
             if hour_before != Some(new.hour) {
                 merged.hours.insert(new.hour, number);
                 hour_before = Some(new.hour);
             }
         }
         if arrival_hours.is_some() {
-            *merged.arrival_hours.entry(arrival_hour).or_default() += rows.sums.len() - before;
+            *merged.arrival_hours.entry(arrival_hour).or_default() += flows.rows.len() - before;
         }
     }
-    merged.chunks = rows.into_columns(arrival_hours.is_some())?;
+    merged.chunks = into_columns(flows, arrival_hours.is_some())?;
     Some(merged)
 }
 
-/// The rows merged so far.
-struct Rows {
-    names: Names,
-    sums: Vec<(BlobRow, i64)>,
-    index: Index,
-    hashing: Hashing,
+fn into_columns(flows: Flows, told: bool) -> Option<Vec<Columns>> {
+    let fits = |row: &FlowRow| {
+        row.bytes_rx.max(row.bytes_tx) <= SUM_MAX && i64::try_from(row.records).is_ok()
+    };
+    if !flows.rows.iter().all(fits) {
+        return None;
+    }
+    Some(flows.rows.chunks(CHUNK_ROWS).map(|rows| columns(&flows.names, rows, told)).collect())
 }
 
-impl Rows {
-    fn new() -> Rows {
-        Rows {
-            names: Names::new(),
-            sums: Vec::new(),
-            index: Index::default(),
-            hashing: Hashing::of_process(),
-        }
-    }
-
-    fn number_of(&mut self, name: &[u8]) -> Option<u32> {
-        self.names.number_of(name, self.hashing.of(name))
-    }
-
-    /// Adds a row, its names numbered as in `names`; `None` where a sum overflows.
-    #[inline(always)]
-    fn add(&mut self, new: BlobRow, arrival_hour: i64) -> Option<()> {
-        let [src, dest, vpc] = new.names.map(u64::from);
-        let hash = self.hashing.add(self.hashing.begin(), src | dest << 32);
-        let hash = self.hashing.add(hash, vpc | u64::from(new.hour) << 32);
-        let hash = self.hashing.add(hash, arrival_hour as u64);
-        let rows = &self.sums;
-        let found = self.index.find_or_add(hash, |number| {
-            let (row, of) = &rows[number];
-            row.names == new.names && row.hour == new.hour && *of == arrival_hour
-        });
-        let Some(number) = found else {
-            self.sums.push((new, arrival_hour));
-            return Some(());
-        };
-        let row = &mut self.sums[number].0;
-        row.bytes_rx = row.bytes_rx.checked_add(new.bytes_rx)?;
-        row.bytes_tx = row.bytes_tx.checked_add(new.bytes_tx)?;
-        row.records = row.records.checked_add(new.records)?;
-        Some(())
-    }
-
-    fn into_columns(self, told: bool) -> Option<Vec<Columns>> {
-        let fits = |(row, _): &(BlobRow, i64)| {
-            row.bytes_rx.max(row.bytes_tx) <= SUM_MAX && i64::try_from(row.records).is_ok()
-        };
-        if !self.sums.iter().all(fits) {
-            return None;
-        }
-        Some(self.sums.chunks(CHUNK_ROWS).map(|rows| self.columns(rows, told)).collect())
-    }
-
-    fn columns(&self, rows: &[(BlobRow, i64)], told: bool) -> Columns {
-        Columns {
-            names: std::array::from_fn(|column| {
-                let mut found = Text::default();
-                found.offsets.reserve_exact(rows.len());
-                for (row, _) in rows {
-                    found.text.extend_from_slice(self.names.get(row.names[column]));
-                    found.offsets.push(found.text.len() as i32);
-                }
-                found
-            }),
-            hour: rows.iter().map(|(row, _)| row.hour.into()).collect(),
-            bytes_rx: rows.iter().map(|(row, _)| row.bytes_rx).collect(),
-            bytes_tx: rows.iter().map(|(row, _)| row.bytes_tx).collect(),
-            records: rows.iter().map(|(row, _)| row.records as i64).collect(),
-            arrival_hour: told
-                .then(|| rows.iter().map(|(_, arrival_hour)| *arrival_hour).collect()),
-        }
+fn columns(names: &Names, rows: &[FlowRow], told: bool) -> Columns {
+    Columns {
+        names: std::array::from_fn(|column| {
+            let mut found = Text::default();
+            found.offsets.reserve_exact(rows.len());
+            for row in rows {
+                found.text.extend_from_slice(names.get(row.names[column]));
+                found.offsets.push(found.text.len() as i32);
+            }
+            found
+        }),
+        hour: rows.iter().map(|row| row.hour.into()).collect(),
+        bytes_rx: rows.iter().map(|row| row.bytes_rx).collect(),
+        bytes_tx: rows.iter().map(|row| row.bytes_tx).collect(),
+        records: rows.iter().map(|row| row.records as i64).collect(),
+        arrival_hour: told.then(|| rows.iter().map(|row| row.arrival_hour).collect()),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::blob::encode;
+    use crate::blob::{Source, encode};
     use crate::{Layouts, decode_array};
 
     fn blob_of(flows: &[(&str, u64)]) -> Vec<u8> {
@@ -180,7 +129,8 @@ mod tests {
             })
             .collect();
         let body = format!("[{}]", records.join(","));
-        encode(&decode_array(body.as_bytes(), 100, &mut Layouts::new()).unwrap().tally).unwrap()
+        let decoded = decode_array(body.as_bytes(), 100, &mut Layouts::new()).unwrap();
+        encode(&[Source::Tally(&decoded.tally)]).unwrap()
     }
 
     #[test]

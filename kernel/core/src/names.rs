@@ -5,7 +5,6 @@ use crate::index::Index;
 #[derive(Debug)]
 pub struct Names {
     text: Vec<u8>,
-    /// Where each name begins in the text, and where the last one ends.
     offsets: Vec<u32>,
     index: Index,
 }
@@ -27,6 +26,21 @@ impl Names {
         self.text.extend_from_slice(name);
         self.offsets.push(end);
         Some(self.offsets.len() as u32 - 2)
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.offsets.len() - 1
+    }
+
+    /// All of them, one after the other.
+    pub fn text(&self) -> &[u8] {
+        &self.text
+    }
+
+    /// Where each begins in the text, and where the last one ends.
+    pub fn offsets(&self) -> &[u32] {
+        &self.offsets
     }
 
     pub fn get(&self, number: u32) -> &[u8] {

@@ -20,7 +20,7 @@ use pyo3::types::PyBytes;
 use crate::columns::{sums_json, sums_ndjson, tally_arrow};
 use crate::fence::{KernelError, fenced};
 use crate::merged::{MergedRows, merge};
-use crate::tally::KernelTally;
+use crate::tally::{KernelTally, encode};
 
 /// Smaller bodies are read while the GIL is held: giving it away and back costs more.
 const DETACH_BYTES_MIN: usize = 4_096;
@@ -53,9 +53,11 @@ fn decode(
 ) -> PyResult<Option<KernelTally>> {
     let py = body.py();
     let body = body.as_bytes();
-    let work = || layouts.with_borrow_mut(|layouts| decode(body, records_max, layouts));
-    let decoded = fenced(|| if body.len() < DETACH_BYTES_MIN { work() } else { py.detach(work) })?;
-    Ok(decoded.map(KernelTally::new))
+    let work = || {
+        let decoded = layouts.with_borrow_mut(|layouts| decode(body, records_max, layouts));
+        decoded.map(KernelTally::new)
+    };
+    fenced(|| if body.len() < DETACH_BYTES_MIN { work() } else { py.detach(work) })
 }
 
 #[pymodule]
@@ -72,6 +74,7 @@ fn flowtally_kernel(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(decode_json, module)?)?;
     module.add_function(wrap_pyfunction!(decode_ndjson, module)?)?;
     module.add_function(wrap_pyfunction!(tally_arrow, module)?)?;
+    module.add_function(wrap_pyfunction!(encode, module)?)?;
     module.add_function(wrap_pyfunction!(merge, module)?)?;
     module.add_function(wrap_pyfunction!(sums_json, module)?)?;
     module.add_function(wrap_pyfunction!(sums_ndjson, module)?)

@@ -2,14 +2,15 @@
 
 use std::collections::HashSet;
 
-use flowtally_kernel_core::{Decoded, Tally, blob};
-use pyo3::exceptions::PyOverflowError;
+use flowtally_kernel_core::blob::{self, Blob, Source};
+use flowtally_kernel_core::tally::Account;
+use flowtally_kernel_core::{Decoded, Tally};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
 
 use crate::fence::fenced;
 
-/// Tallies of fewer flows are encoded while the GIL is held.
+/// Fewer flows are encoded while the GIL is held.
 const DETACH_FLOWS_MIN: usize = 64;
 
 /// A batch summed by flow. It is only read.
@@ -19,11 +20,24 @@ pub struct KernelTally {
     /// How many records were summed.
     #[pyo3(get)]
     records: usize,
+    // Both are asked for by the thread that commits, which has better things to do than to look at
+    // every row.
+    account: Account,
+    hours: HashSet<u32>,
 }
 
 impl KernelTally {
+    /// Looks at every row: best while the GIL is not held.
     pub fn new(decoded: Decoded) -> KernelTally {
-        KernelTally { tally: decoded.tally, records: decoded.records }
+        let Decoded { tally, records } = decoded;
+        let mut hours = HashSet::new();
+        let mut before = None;
+        for row in tally.rows() {
+            if before.replace(row.hour) != Some(row.hour) {
+                hours.insert(row.hour);
+            }
+        }
+        KernelTally { account: tally.account(), hours, tally, records }
     }
 }
 
@@ -39,24 +53,14 @@ impl KernelTally {
     }
 
     /// What it adds to the ledger: batches, records, bytes_rx, bytes_tx.
-    fn account(&self) -> PyResult<(u64, u64, u128, u128)> {
-        let account = fenced(|| self.tally.account())?;
-        Ok((1, account.records, account.bytes_rx, account.bytes_tx))
+    fn account(&self) -> (u64, u64, u128, u128) {
+        let Account { records, bytes_rx, bytes_tx } = self.account;
+        (1, records, bytes_rx, bytes_tx)
     }
 
     /// The hour labels it touches.
-    fn hours(&self) -> PyResult<HashSet<u32>> {
-        fenced(|| self.tally.rows().iter().map(|row| row.hour).collect())
-    }
-
-    /// Its bytes for the journal.
-    fn encode<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
-        let work = || blob::encode(&self.tally);
-        let few = self.__len__() < DETACH_FLOWS_MIN;
-        match fenced(|| if few { work() } else { py.detach(work) })? {
-            Some(blob) => Ok(PyBytes::new(py, &blob)),
-            None => Err(PyOverflowError::new_err("the names of a tally are longer than 4 GiB")),
-        }
+    fn hours(&self) -> HashSet<u32> {
+        self.hours.clone()
     }
 
     /// The rows as `model.Tally` holds them: a dict from flows to lists of three sums.
@@ -77,6 +81,33 @@ impl KernelTally {
             Ok(rows)
         })?
     }
+}
+
+/// What the journal keeps is made of: tallies, and blobs of the twin's.
+#[derive(FromPyObject)]
+pub enum Part<'py> {
+    Tally(Bound<'py, KernelTally>),
+    Blob(Bound<'py, PyBytes>),
+}
+
+/// One blob of the sums of all parts, or None where the twin has to make it.
+#[pyfunction]
+pub fn encode<'py>(
+    py: Python<'py>,
+    parts: Vec<Part<'py>>,
+) -> PyResult<Option<Bound<'py, PyBytes>>> {
+    let sources: Option<Vec<Source<'_>>> = parts
+        .iter()
+        .map(|part| match part {
+            Part::Tally(tally) => Some(Source::Tally(&tally.get().tally)),
+            Part::Blob(blob) => Blob::read(blob.as_bytes()).map(Source::Blob),
+        })
+        .collect();
+    let Some(sources) = sources else { return Ok(None) };
+    let rows: usize = sources.iter().map(Source::rows).sum();
+    let work = || blob::encode(&sources);
+    let blob = fenced(|| if rows < DETACH_FLOWS_MIN { work() } else { py.detach(work) })?;
+    Ok(blob.map(|blob| PyBytes::new(py, &blob)))
 }
 
 fn text<'py>(py: Python<'py>, name: &[u8]) -> PyResult<Bound<'py, PyAny>> {

@@ -30,7 +30,6 @@ from flowtally.ingest.backlog import Backlog
 from flowtally.ingest.journal_rows import (
     TIDY_ROWS,
     AcceptedLine,
-    Committed,
     Known,
     NewBatches,
     Pending,
@@ -52,7 +51,7 @@ from flowtally.ingest.journal_schema import (
 from flowtally.ingest.wal_scan import damage_in_log, log_of
 from flowtally.model import MILLISECONDS_PER_HOUR, Account, Batch, Receipt
 from flowtally.steps import OnStep, ignore
-from flowtally.wire.blob import damage_in_blob, encode_tally
+from flowtally.wire.blob import damage_in_blob
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +81,7 @@ class Journal:
         self._reader: sqlite3.Connection | None = None
         self._reader_lock = threading.Lock()
         self._applied_through = 0
-        self._backlog = Backlog()
+        self._backlog = Backlog(limits.APPLY_BYTES_MAX)
         self._refused = self._refused_written = 0
         self._refused_lock = threading.Lock()
 
@@ -134,63 +133,58 @@ class Journal:
                     connection.close()
         self._reader = self._writer = None
 
-    def commit(self, batches: Sequence[Batch]) -> tuple[list[Receipt | KeyReused], list[Committed]]:
+    def commit(self, batches: Sequence[Batch]) -> tuple[list[Receipt | KeyReused], Pending | None]:
         """Makes the batches durable together; see `FlowSink.write` for what that promises.
 
-        Returns the answers in the order given, and the batches that were new. Raises
-        `NotAccepting` where the transaction failed: then none of them is in, unless a failed
-        sync left that open until the next start.
+        Returns the answers in the order given, and the entry of the batches that were new, if any
+        were. Raises `NotAccepting` where the transaction failed: then none of them is in, unless a
+        failed sync left that open until the next start.
         """
-        tallies = [encode_tally(batch.tally) for batch in batches]
         arrived_ms = self._clock.now_ms()
         answers: list[Receipt | KeyReused] = []
-        committed: list[Committed] = []
         refused_before = self._refused_unwritten()
         with self._transaction("store a batch") as cursor:
             self._on_step("commit.begun")
-            sequence = self.last_sequence
             known = find_known(cursor, [batch.batch_id for batch in batches if batch.keyed])
-            new = NewBatches(arrived_ms)
-            accepted = Account()
-            sizes: list[tuple[int, int]] = []
+            new = NewBatches(arrived_ms, self.last_sequence)
             repeated, refused = 0, refused_before
-            for batch, tally in zip(batches, tallies, strict=True):
+            for batch in batches:
                 if batch.keyed and batch.batch_id in known:
                     answer = known[batch.batch_id].answer(batch)
                     answers.append(answer)
                     repeated += isinstance(answer, Receipt)
                     refused += isinstance(answer, KeyReused)
                     continue
-                sequence += 1
+                new.add(batch)
                 flows = len(batch.tally)
                 if batch.keyed:
                     known[batch.batch_id] = Known(batch.fingerprint, batch.records, flows)
-                new.add(batch, tally, sequence)
-                accepted += batch.tally.account()
-                sizes.append((sequence, len(tally)))
-                committed.append(Committed(batch, sequence, arrived_ms))
                 answers.append(Receipt(batch.batch_id, batch.records, flows))
-            new.insert(cursor)
-            add_to_ledger(cursor, arrived_ms // MILLISECONDS_PER_HOUR, accepted, repeated, refused)
-            discarded = self._discard_applied(cursor, sequence)
+            entry = new.insert(cursor)
+            arrival_hour = arrived_ms // MILLISECONDS_PER_HOUR
+            add_to_ledger(cursor, arrival_hour, new.accepted, repeated, refused)
+            discarded = self._discard_applied(cursor, new.sequence)
             self._on_step("commit.written")
         self._on_step("commit.synced")
         self._refused_written += refused_before
-        self._backlog.committed(sizes)
-        self.last_sequence = sequence
-        self.discarded_through = max(self.discarded_through, discarded)
-        return answers, committed
+        self._note_committed(new.sequence, entry, discarded)
+        return answers, entry
 
     def journal_expiry(self, expire_before: int) -> None:
         """Puts the decision to expire into the journal, in order with the batches."""
         arrived_ms = self._clock.now_ms()
         with self._transaction("journal an expiry") as cursor:
             sequence = self.last_sequence + 1
-            insert_expiry(cursor, sequence, arrived_ms, expire_before)
+            entry = insert_expiry(cursor, sequence, arrived_ms, expire_before)
             discarded = self._discard_applied(cursor, sequence)
+        self._note_committed(sequence, entry, discarded)
+        self._on_step("expire.journalled")
+
+    def _note_committed(self, sequence: int, entry: Pending | None, discarded: int) -> None:
+        if entry is not None:
+            self._backlog.committed(sequence, len(entry.tally), entry)
         self.last_sequence = sequence
         self.discarded_through = max(self.discarded_through, discarded)
-        self._on_step("expire.journalled")
 
     def applied(self, through: int) -> None:
         """Notes that all up to `through` is durable elsewhere; a later commit deletes it here.
@@ -220,8 +214,6 @@ class Journal:
         self.discarded_through = max(self.discarded_through, discarded)
         with self._watched("give space back"):
             give_space_back(self._require_writer())
-            if self.log_bytes() > limits.WAL_BYTES_MAX:
-                self._require_writer().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         return forgotten == TIDY_ROWS or discarded < self._applied_through
 
     def log_bytes(self) -> int:
@@ -233,6 +225,12 @@ class Journal:
         """Copies the log into the database as far as nobody is in the way; commits go on."""
         with self._reader_lock, self._watched("fold the log"):
             self._require_reader().execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+
+    def empty_log(self) -> None:
+        """Copies what is left of it and empties it. Commits wait meanwhile: `fold_log` first, and
+        what is left is what was committed beside that."""
+        with self._watched("empty the log"):
+            self._fold_log(self._require_writer())
 
     def resume(self) -> bool:
         """Tries a small write after a refused one; True, and writing goes on, if it was taken.
@@ -257,9 +255,13 @@ class Journal:
         with self._refused_lock:
             self._refused += batches
 
-    def pending(self, after: int, tally_bytes_max: int | None = None) -> list[Pending]:
+    def pending(self, after: int, tally_bytes_max: int | None = None) -> Sequence[Pending]:
         """What was accepted after `after`, oldest first: up to a size but at least one entry, or
         all of it. Raises `DamagedData` naming what cannot be read."""
+        if tally_bytes_max is not None:
+            held = self._backlog.held(after, tally_bytes_max)
+            if held:
+                return held
         with self._reading() as reader:
             found = read_pending(reader, after, self.last_sequence, tally_bytes_max)
         for entry in found:
@@ -299,12 +301,15 @@ class Journal:
         state = state_of(writer)
         if state is None or state.format > FORMAT:
             raise DataFolderError(f"{self.path} was written by a newer release; use that one")
+        if state.format < FORMAT:
+            raise DataFolderError(f"{self.path} was written before the first release")
         self.folder_id = state.folder_id
         self.last_sequence = state.last_sequence
         self.discarded_through = self._applied_through = state.discarded_through
-        self._backlog.committed(
-            writer.execute("SELECT sequence, LENGTH(tally) FROM pending ORDER BY sequence")
-        )
+        for sequence, tally_bytes in writer.execute(
+            "SELECT sequence, LENGTH(tally) FROM pending ORDER BY sequence"
+        ):
+            self._backlog.committed(sequence, tally_bytes)
 
     @contextmanager
     def _transaction(self, purpose: str) -> Iterator[sqlite3.Cursor]:

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from itertools import chain
 from typing import TypeVar
 
 from flowtally.errors import KeyReused
 from flowtally.model import MILLISECONDS_PER_HOUR, Account, Batch, Receipt
+from flowtally.wire.blob import encode_tallies
 
 TIDY_ROWS = 5_000
 """Rows deleted in one transaction of `tidy`: a commit never waits for more than these."""
@@ -24,15 +25,18 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """An accepted batch whose tally is not yet passed on, or a decision to expire.
+    """Accepted batches whose tally is not yet passed on, or a decision to expire.
 
-    `tally` is the blob of `wire/blob.py`. Where `expire_before` is set there is no batch: all that
-    arrived before that arrival hour is to be dropped once everything earlier has been passed on.
+    One entry has all new batches of one commit: `batches` of them, the last under `sequence`.
+    `tally` is the blob of their sums (`wire/blob.py`). Where `expire_before` is set there are none:
+    all that arrived before that arrival hour is to be dropped once everything earlier has been
+    passed on.
     """
 
     sequence: int
     arrival_hour: int
     arrived_ms: int
+    batches: int
     tally: bytes
     expire_before: int | None = None
 
@@ -45,15 +49,6 @@ class AcceptedLine:
     accepted: Account
     batches_repeated: int
     batches_refused: int
-
-
-@dataclass(frozen=True, slots=True)
-class Committed:
-    """One new batch of a commit: where it stands in the journal, and when it arrived."""
-
-    batch: Batch
-    sequence: int
-    arrived_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,46 +83,62 @@ def find_known(cursor: sqlite3.Cursor, batch_ids: Sequence[str]) -> dict[str, Kn
 
 
 class NewBatches:
-    """The rows of the new batches of one commit, gathered and then inserted together."""
+    """The new batches of one commit, gathered and then inserted together."""
 
-    def __init__(self, arrived_ms: int) -> None:
+    def __init__(self, arrived_ms: int, last_sequence: int) -> None:
+        self.sequence = last_sequence
+        """Of the newest of them."""
+        self.batches: list[Batch] = []
+        self.accepted = Account()
         self._arrived_ms = arrived_ms
         self._batch_ids: list[tuple[object, ...]] = []
-        self._pending: list[tuple[object, ...]] = []
 
-    def add(self, batch: Batch, tally: bytes, sequence: int) -> None:
-        """Adds a batch: its batch_id, if the sender gave one, and its tally."""
+    def add(self, batch: Batch) -> None:
+        """Gives a batch its sequence number; its batch_id is kept if the sender gave one."""
+        self.sequence += 1
+        self.batches.append(batch)
+        self.accepted += batch.tally.account()
         if batch.keyed:
-            flows = len(batch.tally)
             self._batch_ids.append(
                 (
-                    sequence,
+                    self.sequence,
                     batch.batch_id,
                     batch.fingerprint,
                     batch.records,
-                    flows,
+                    len(batch.tally),
                     self._arrived_ms,
                 )
             )
-        self._pending.append(_pending_row(sequence, self._arrived_ms, tally, None))
 
-    def insert(self, cursor: sqlite3.Cursor) -> None:
-        """Writes them all."""
+    def insert(self, cursor: sqlite3.Cursor) -> Pending | None:
+        """Writes the batch_ids, and the sums of all as one entry, which is returned; None where
+        there are no new batches."""
+        if not self.batches:
+            return None
         _insert(cursor, "batch_ids", self._batch_ids)
-        _insert(cursor, "pending", self._pending)
+        entry = Pending(
+            self.sequence,
+            self._arrived_ms // MILLISECONDS_PER_HOUR,
+            self._arrived_ms,
+            len(self.batches),
+            encode_tallies([batch.tally for batch in self.batches]),
+        )
+        _insert_pending(cursor, entry)
+        return entry
 
 
 def insert_expiry(
     cursor: sqlite3.Cursor, sequence: int, arrived_ms: int, expire_before: int
-) -> None:
-    """Adds the decision to expire, where a batch would stand."""
-    _insert(cursor, "pending", [_pending_row(sequence, arrived_ms, b"", expire_before)])
+) -> Pending:
+    """Adds the decision to expire, where batches would stand."""
+    arrival_hour = arrived_ms // MILLISECONDS_PER_HOUR
+    entry = Pending(sequence, arrival_hour, arrived_ms, 0, b"", expire_before)
+    _insert_pending(cursor, entry)
+    return entry
 
 
-def _pending_row(
-    sequence: int, arrived_ms: int, tally: bytes, expire_before: int | None
-) -> tuple[object, ...]:
-    return (sequence, arrived_ms // MILLISECONDS_PER_HOUR, arrived_ms, tally, expire_before)
+def _insert_pending(cursor: sqlite3.Cursor, entry: Pending) -> None:
+    cursor.execute("INSERT INTO pending VALUES (?, ?, ?, ?, ?, ?)", astuple(entry))
 
 
 def _insert(cursor: sqlite3.Cursor, table: str, rows: Sequence[tuple[object, ...]]) -> None:
@@ -164,11 +175,11 @@ def read_pending(
     found: list[Pending] = []
     tally_bytes = 0
     for row in reader.execute(
-        "SELECT sequence, arrival_hour, arrived_ms, tally, expire_before FROM pending"
+        "SELECT sequence, arrival_hour, arrived_ms, batches, tally, expire_before FROM pending"
         " WHERE sequence > ? AND sequence <= ? ORDER BY sequence",
         (after, through),
     ):
-        tally_bytes += len(row[3])
+        tally_bytes += len(row[4])
         if found and tally_bytes_max is not None and tally_bytes > tally_bytes_max:
             break
         found.append(Pending(*row))

@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 APPLICATION_ID = 0x464C4F57
 """"FLOW", in the file's header: `file journal.sqlite` names it, and no other database is taken."""
-FORMAT = 1
+FORMAT = 2
 _FREE_PAGES_KEPT = 2_000
 
 _SCHEMA = """
@@ -38,6 +38,7 @@ CREATE TABLE pending (
     sequence INTEGER PRIMARY KEY,
     arrival_hour INTEGER NOT NULL,
     arrived_ms INTEGER NOT NULL,
+    batches INTEGER NOT NULL,
     tally BLOB NOT NULL,
     expire_before INTEGER
 ) STRICT;

@@ -59,32 +59,27 @@ def version() -> str | None:
 class NativeTally(Tally):
     """A tally whose rows are kept outside of Python, and made only for who asks for them."""
 
-    __slots__ = ("_native",)
+    __slots__ = ("native",)
 
     def __init__(self, native: Any) -> None:
-        self._native = native
+        self.native = native
 
     def __getattr__(self, name: str) -> Any:
         # Called for what is not there yet.
         if name != "rows":
             raise AttributeError(name)
-        self.rows = self._native.rows()
+        self.rows = self.native.rows()
         return self.rows
 
     def __len__(self) -> int:
-        return len(self._native)
+        return len(self.native)
 
     def account(self) -> Account:
-        return Account(*self._native.account())
+        return Account(*self.native.account())
 
     def hours(self) -> set[int]:
-        found: set[int] = self._native.hours()
+        found: set[int] = self.native.hours()
         return found
-
-    def blob(self) -> bytes:
-        """The bytes that `blob.encode_tally` makes of these rows."""
-        encoded: bytes = self._native.encode()
-        return encoded
 
 
 def decode(body: bytes, form: BodyFormat, records_max: int) -> tuple[Tally, int] | None:
@@ -101,6 +96,15 @@ def tally_arrow(rows: pa.Table, records_max: int) -> tuple[Tally, int] | None:
     """The tally of records in columns, which must have been validated in full."""
     found = None if _native is None else _native.tally_arrow(rows, records_max)
     return None if found is None else (NativeTally(found), found.records)
+
+
+def encode(parts: Sequence[Tally | bytes]) -> bytes | None:
+    """One blob of the sums of tallies of the kernel's, and of blobs of the twin's."""
+    if _native is None:
+        return None
+    natives = [part.native if isinstance(part, NativeTally) else part for part in parts]
+    encoded: bytes | None = _native.encode(natives)
+    return encoded
 
 
 def merge(blobs: Sequence[bytes], arrival_hours: Sequence[int]) -> Any:

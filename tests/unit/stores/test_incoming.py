@@ -33,7 +33,7 @@ def test_the_sums_and_revisions_are_those_of_the_batches(
     pending, sums, revisions = [], Counter[tuple[object, ...]](), {}
     for sequence, (arrival_hour, flows) in enumerate(batches, start=1):
         tally = Tally({flow: list(row) for flow, row in flows.items()})
-        pending.append(Pending(sequence, arrival_hour, 1000 - sequence, encode_tally(tally)))
+        pending.append(Pending(sequence, arrival_hour, 1000 - sequence, 1, encode_tally(tally)))
         for flow, row in flows.items():
             revisions[flow[3]] = Revision(sequence, 1000 - sequence)
             for column, number in enumerate(row):
@@ -57,5 +57,5 @@ def test_the_sums_and_revisions_are_those_of_the_batches(
 def test_many_small_batches_become_few_rows() -> None:
     """What many agents send each minute is added up before DuckDB sees it."""
     blob = encode_tally(Tally({("a", "b", "v", 1): [1, 2, 1]}))
-    pending = [Pending(sequence, 5, 0, blob) for sequence in range(1, 1001)]
+    pending = [Pending(sequence, 5, 0, 1, blob) for sequence in range(1, 1001)]
     assert incoming_of(pending).table.num_rows == 1

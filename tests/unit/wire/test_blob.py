@@ -16,6 +16,7 @@ from flowtally.wire.blob import (
     blob_rows,
     blobs_to_arrow,
     decode_tally,
+    encode_tallies,
     encode_tally,
 )
 
@@ -59,17 +60,36 @@ def test_the_table_has_the_columns_of_a_tally() -> None:
 
 def test_the_format_is_the_one_that_is_drawn() -> None:
     """Byte by byte as in `docs/internals/tally-blob.md`: what is on disk must stay readable."""
-    tally = Tally({("é", "b", "é", 7): [1, 2**64 - 1, 3]})
-    body = b"FT\x01\x00" + struct.pack("<III", 1, 2, 3)
+    tally = Tally({("é", "b", "é", 7): [1, 2**64 - 1, 3], ("b", "b", "é", 300): [0, 5, 4]})
+    body = b"FT\x02\x00" + struct.pack("<IIII", 2, 2, 3, 7)
+    body += bytes([1, 2, 1, 1, 8]) + bytes(7) + struct.pack("<Q", 3)
     body += struct.pack("<III4x", 0, 2, 3) + "éb".encode() + bytes(5)
-    body += struct.pack("<I4xI4xI4x", 0, 1, 0) + struct.pack("<I4x", 7)
-    body += struct.pack("<QQQ", 3, 1, 2**64 - 1)
+    body += struct.pack("<BB6xBB6xBB6x", 0, 1, 1, 1, 0, 0) + struct.pack("<HH4x", 0, 293)
+    body += struct.pack("<BB6x", 0, 1) + struct.pack("<BB6x", 1, 0)
+    body += struct.pack("<QQ", 2**64 - 1, 5)
     assert encode_tally(tally) == body + struct.pack("<I", zlib.crc32(body))
     wide = encode_tally(WIDE)
-    assert wide[3] == 1
+    assert wide[20:25] == bytes([1, 1, 4, 16, 16])
     assert wide[-68:-4] == b"".join(
         value.to_bytes(16, "little") for value in (2**64, 0, 7, 10**38 - 1)
     )
+
+
+def test_what_all_rows_share_takes_no_room() -> None:
+    one = Tally({("a", "a", "a", 9): [0, 0, 1]})
+    assert encode_tally(one)[20:25] == bytes(5)
+    assert decode_tally(encode_tally(one)) == one
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(TALLIES, min_size=1, max_size=3))
+def test_several_tallies_become_their_sum(tallies: list[Tally]) -> None:
+    """Up to 3 * (10^38 - 1), which 128 bits hold; no batches come to more."""
+    whole = Tally()
+    for tally in tallies:
+        for flow, sums in tally:
+            whole.add(flow, *sums)
+    assert encode_tallies(tallies) == encode_tally(whole)
 
 
 def sealed(body: bytes) -> bytes:
@@ -83,13 +103,14 @@ BLOB = encode_tally(SMALL)
     ("blob", "fault"),
     [
         pytest.param(b"", "is cut off", id="empty"),
-        pytest.param(BLOB[:19], "is cut off", id="less than a header"),
+        pytest.param(BLOB[:43], "is cut off", id="less than a header"),
         pytest.param(BLOB[:-1], "does not match its checksum", id="cut off"),
         pytest.param(BLOB + b"\0", "does not match its checksum", id="longer"),
         pytest.param(b"XT" + BLOB[2:], "unknown format", id="magic"),
-        pytest.param(BLOB[:2] + b"\x02" + BLOB[3:], "unknown format", id="version"),
+        pytest.param(BLOB[:2] + b"\x01" + BLOB[3:], "unknown format", id="version"),
         pytest.param(sealed(BLOB[:-12]), "do not fill it", id="a column is missing"),
         pytest.param(sealed(BLOB[:-4] + bytes(8)), "do not fill it", id="a column too many"),
+        pytest.param(sealed(BLOB[:20] + b"\x03" + BLOB[21:-4]), "unknown size", id="a width"),
         pytest.param(
             sealed(BLOB[:4] + b"\xff\xff\xff\xff" + BLOB[8:-4]), "do not fill it", id="row count"
         ),

@@ -16,7 +16,7 @@ import errno
 import logging
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
@@ -261,7 +261,7 @@ class Applier:
             self._changed.wait_for(lambda: self._closing, timeout=_RETRY_S)
 
 
-def _batches_before_expiry(pending: list[Pending]) -> list[Pending]:
+def _batches_before_expiry(pending: Sequence[Pending]) -> Sequence[Pending]:
     for index, entry in enumerate(pending):
         if entry.expire_before is not None:
             return pending[:index]

@@ -21,6 +21,12 @@ from flowtally.stores.duckdb.incoming import Incoming, incoming_of
 _APPEND = """
 INSERT INTO recent
 SELECT arrival_hour, hour, src_app, dest_app, vpc_id,
+       bytes_rx::HUGEINT, bytes_tx::HUGEINT, records
+FROM incoming
+"""
+_APPEND_SUMS = """
+INSERT INTO recent
+SELECT arrival_hour, hour, src_app, dest_app, vpc_id,
        SUM(bytes_rx::HUGEINT), SUM(bytes_tx::HUGEINT), SUM(records)
 FROM incoming GROUP BY ALL
 """
@@ -40,10 +46,10 @@ def apply_batches(
     try:
         if len(incoming.table):
             with _visible(connection, incoming=incoming.table, changed=_changed_of(incoming)):
-                connection.execute(_APPEND)
+                connection.execute(_APPEND if incoming.merged else _APPEND_SUMS)
                 connection.execute(_UPDATE_HOURS)
                 connection.execute(_INSERT_HOURS)
-        for arrival_hour, batches in Counter(entry.arrival_hour for entry in pending).items():
+        for arrival_hour, batches in _batches_of(pending).items():
             _count_batches(connection, arrival_hour, batches)
         connection.execute("UPDATE state SET applied = ?", [pending[-1].sequence])
         on_step("apply.written")
@@ -83,6 +89,13 @@ def _changed_of(incoming: Incoming) -> pa.Table:
         "changed_ms": [one.changed_ms for one in revisions.values()],
     }
     return pa.table({name: pa.array(column, pa.int64()) for name, column in columns.items()})
+
+
+def _batches_of(pending: Sequence[Pending]) -> Counter[int]:
+    batches: Counter[int] = Counter()
+    for entry in pending:
+        batches[entry.arrival_hour] += entry.batches
+    return batches
 
 
 def _count_batches(connection: duckdb.DuckDBPyConnection, arrival_hour: int, batches: int) -> None:

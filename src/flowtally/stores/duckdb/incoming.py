@@ -27,10 +27,12 @@ class Incoming:
     """Pending batches as rows.
 
     `table` has the columns of `blobs_to_arrow` and `arrival_hour` (int64); a flow may occur in
-    several rows. `rows` counts them by arrival hour. `revisions` has each hour that is touched.
+    several rows, unless they are `merged`. `rows` counts them by arrival hour. `revisions` has each
+    hour that is touched.
     """
 
     table: pa.Table
+    merged: bool
     rows: Counter[int]
     revisions: dict[int, Revision]
 
@@ -46,7 +48,7 @@ def incoming_of(pending: Sequence[Pending]) -> Incoming:
         hour: Revision(pending[last].sequence, pending[last].arrived_ms)
         for hour, last in merged.hours.items()
     }
-    return Incoming(pa.table(merged), Counter(merged.arrival_hours), revisions)
+    return Incoming(pa.table(merged), True, Counter(merged.arrival_hours), revisions)
 
 
 def _by_the_twin(pending: Sequence[Pending]) -> Incoming:
@@ -73,5 +75,5 @@ def _by_the_twin(pending: Sequence[Pending]) -> Incoming:
         arrival_hours.append(pa.repeat(pa.scalar(arrival_hour, pa.int64()), count))
     table = blobs_to_arrow([blob for _, blob in parts])
     return Incoming(
-        table.append_column("arrival_hour", pa.chunked_array(arrival_hours)), rows, revisions
+        table.append_column("arrival_hour", pa.chunked_array(arrival_hours)), False, rows, revisions
     )

@@ -115,7 +115,8 @@ class Snapshot:
     def _pending_accounts(self) -> dict[int, Account]:
         accounts: dict[int, Account] = {}
         for entry in self.pending:
-            accounts[entry.arrival_hour] = accounts.get(entry.arrival_hour, Account()) + Account(1)
+            so_far = accounts.get(entry.arrival_hour, Account())
+            accounts[entry.arrival_hour] = so_far + Account(entry.batches)
         if self.pending:
             rows = self._cursor.execute(
                 "SELECT arrival_hour, SUM(records), SUM(bytes_rx::HUGEINT), SUM(bytes_tx::HUGEINT)"

@@ -144,10 +144,16 @@ class DuckdbStore(FlowStore):
         return await self._in_journal_thread(lambda: self._commit(batches))
 
     def _commit(self, batches: Sequence[Batch]) -> list[Receipt | KeyReused]:
-        answers, committed = self.journal.commit(batches)
-        for entry in committed:
+        answers, entry = self.journal.commit(batches)
+        if entry is not None:
+            changed = {
+                hour
+                for batch, answer in zip(batches, answers, strict=True)
+                if isinstance(answer, Receipt) and not answer.repeated
+                for hour in batch.tally.hours()
+            }
             revision = Revision(entry.sequence, entry.arrived_ms)
-            self.revisions.touch(entry.batch.tally.hours(), revision, entry.sequence)
+            self.revisions.touch(changed, revision, entry.sequence)
         return answers
 
     def refusing(self) -> str | None:
@@ -266,6 +272,7 @@ class DuckdbStore(FlowStore):
         )
         if self.journal.log_bytes() > limits.WAL_CHECKPOINT_BYTES:
             await asyncio.to_thread(self.journal.fold_log)
+            await self._in_journal_thread(self.journal.empty_log)
         await self._expire()
         return more
 
