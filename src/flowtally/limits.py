@@ -74,7 +74,7 @@ DISK_FREE_BYTES_MIN = 64 * MIB
 # Applier, compaction, retention.
 APPLY_BYTES_MAX = 64 * MIB
 """Journal bytes taken into one DuckDB transaction."""
-APPLY_INTERVAL_S = 0.5
+APPLY_INTERVAL_S = 1.0
 """How long pending tallies may wait when nobody reads: larger transactions cost less."""
 CLOSE_APPLY_S = 3.0
 """How long a stop goes on applying what is pending; the process is gone within 10 s."""

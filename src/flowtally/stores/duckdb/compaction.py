@@ -16,9 +16,9 @@ import duckdb
 from flowtally.steps import OnStep
 from flowtally.stores.duckdb.apply import roll_back
 
-ROWS_MIN = 100_000
+ROWS_MIN = 250_000
 """Fewer recent rows than this are read so quickly that compacting them is not worth a write."""
-BASE_SHARE_MIN = 0.25
+BASE_SHARE_MIN = 0.5
 QUIET_S = 30.0
 """After this long without a write there is time for what is worth less."""
 QUIET_BASE_SHARE_MIN = 0.05
