@@ -67,6 +67,12 @@ def tally_arrow(rows: ArrowRows, records_max: int) -> KernelTally | None:
     a buffer is only their maker knows.
     """
 
+def sum_rows(rows: ArrowRows) -> MergedRows | None:
+    """The rows of a store summed by flow, in the order of their names' bytes, or None for the store.
+
+    Columns as in `sums_json`. Of the answer `records` says nothing.
+    """
+
 def sums_json(rows: ArrowRows) -> bytes | None:
     """Sums as a JSON array of objects, the bytes of `wire.sums`, or None for the twin.
 

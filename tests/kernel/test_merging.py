@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 import pytest
@@ -143,3 +144,50 @@ def test_what_is_lent_outlives_the_lender(consume: str) -> None:
         del reader, merged
     else:
         assert pa.table(merged) == pa.table(merged)
+
+
+@settings(max_examples=EXAMPLES, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["a", "aa", "é", "\ue000", "\U0010ffff", "b"]),
+            st.sampled_from(["x", "\ud7ff"]),
+            st.just("v"),
+            st.integers(0, 1),
+            st.sampled_from([0, 1, 2**63, 2**64, 10**36]),
+            st.integers(0, 9),
+        ),
+        max_size=12,
+    ),
+    st.integers(1, 5),
+)
+def test_rows_of_a_store_become_the_sums_of_a_read(
+    rows: list[tuple[str, str, str, int, int, int]], chunk_rows: int
+) -> None:
+    expected: dict[tuple[bytes, bytes, bytes, int], list[int]] = {}
+    for *names, hour, rx, tx in rows:
+        src, dest, vpc = (name.encode() for name in names)
+        sums = expected.setdefault((src, dest, vpc, hour), [0, 0])
+        sums[0] += rx
+        sums[1] += tx
+    decimal = pa.decimal128(38, 0)
+    types = [pa.string(), pa.string(), pa.string(), pa.int64(), decimal, decimal]
+    columns = [
+        pa.chunked_array([list(part) for part in batched(column, chunk_rows)], kind)
+        for column, kind in zip(zip(*rows, strict=True) if rows else [()] * 6, types, strict=True)
+    ]
+    names = ["src_app", "dest_app", "vpc_id", "hour", "bytes_rx", "bytes_tx"]
+    summed = kernel.sum_rows(pa.table(columns, names))
+    assert summed is not None
+    found = pa.table(summed).select(names)
+    found.validate(full=True)
+    assert found.schema.types == types
+    assert [tuple(row.values()) for row in found.to_pylist()] == [
+        (*(name.decode() for name in flow[:3]), flow[3], *sums)
+        for flow, sums in sorted(expected.items())
+    ]
+
+
+def batched(column: Sequence[object], size: int) -> Iterator[Sequence[object]]:
+    for start in range(0, len(column), size):
+        yield column[start : start + size]

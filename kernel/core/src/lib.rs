@@ -11,7 +11,7 @@
 //! [`strict`] the reader that owns every rule of JSON; [`layout`] the fast reader that repeats what
 //! the strict one learnt; [`body`] arrays and lines; [`columns`] columns of Arrow; [`rows`] records in
 //! columns; `flows` rows under numbers; [`blob`] tallies as the journal keeps them; [`merge`] many into one; [`sums`] sums as
-//! JSON.
+//! JSON; [`sorted`] the rows of a store as the sums of a read.
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
@@ -34,6 +34,7 @@ pub mod record;
 pub mod rows;
 pub mod rules;
 pub mod scan;
+pub mod sorted;
 pub mod strict;
 pub mod sums;
 pub mod tally;

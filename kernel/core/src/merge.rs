@@ -84,7 +84,8 @@ pub fn merge(blobs: &[&[u8]], arrival_hours: Option<&[i64]>) -> Option<Merged> {
     Some(merged)
 }
 
-fn into_columns(flows: Flows, told: bool) -> Option<Vec<Columns>> {
+/// The rows as columns; `None` where a sum is too large for them.
+pub(crate) fn into_columns(flows: Flows, told: bool) -> Option<Vec<Columns>> {
     let fits = |row: &FlowRow| {
         row.bytes_rx.max(row.bytes_tx) <= SUM_MAX && i64::try_from(row.records).is_ok()
     };

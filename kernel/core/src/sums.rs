@@ -19,6 +19,20 @@ pub struct Sums<'a> {
     pub bytes_tx: &'a [[u8; 16]],
 }
 
+impl Sums<'_> {
+    /// The bytes received of a row; `None` where they are negative or not there.
+    #[inline(always)]
+    pub fn bytes_rx(&self, row: usize) -> Option<u128> {
+        decimal(self.bytes_rx, row)
+    }
+
+    /// The same of those sent.
+    #[inline(always)]
+    pub fn bytes_tx(&self, row: usize) -> Option<u128> {
+        decimal(self.bytes_tx, row)
+    }
+}
+
 /// Rows are written in parts of so many, into a buffer that stays in the nearest caches.
 const ROWS_AT_ONCE: usize = 256;
 /// The longest text of a row: every byte of its names escaped, and what stands around them.
@@ -41,9 +55,9 @@ pub fn write_json(text: &mut Vec<u8>, sums: &Sums<'_>, end: u8) -> Option<()> {
             writer.put(b"\",\"hour\":");
             writer.put_u64(sums.hour.get(row)?);
             writer.put(b",\"bytes_rx\":");
-            writer.put_integer(decimal(sums.bytes_rx, row)?);
+            writer.put_integer(sums.bytes_rx(row)?);
             writer.put(b",\"bytes_tx\":");
-            writer.put_integer(decimal(sums.bytes_tx, row)?);
+            writer.put_integer(sums.bytes_tx(row)?);
             writer.put(&[b'}', end]);
         }
         let size = writer.at;

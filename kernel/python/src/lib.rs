@@ -17,7 +17,7 @@ use flowtally_kernel_core::{Decoded, Layouts, decode_array, decode_lines, rules}
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use crate::columns::{sums_json, sums_ndjson, tally_arrow};
+use crate::columns::{sum_rows, sums_json, sums_ndjson, tally_arrow};
 use crate::fence::{KernelError, fenced};
 use crate::merged::{MergedRows, merge};
 use crate::tally::{KernelTally, encode};
@@ -76,6 +76,7 @@ fn flowtally_kernel(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(tally_arrow, module)?)?;
     module.add_function(wrap_pyfunction!(encode, module)?)?;
     module.add_function(wrap_pyfunction!(merge, module)?)?;
+    module.add_function(wrap_pyfunction!(sum_rows, module)?)?;
     module.add_function(wrap_pyfunction!(sums_json, module)?)?;
     module.add_function(wrap_pyfunction!(sums_ndjson, module)?)
 }

@@ -112,6 +112,12 @@ def merge(blobs: Sequence[bytes], arrival_hours: Sequence[int]) -> Any:
     return None if _native is None else _native.merge(blobs, arrival_hours)
 
 
+def sum_rows(rows: pa.Table) -> Any:
+    """Rows of a store, whose columns are those of `model.Sums.table`, summed by flow and in the
+    order of their names' bytes: see `MergedRows` of the kernel."""
+    return None if _native is None else _native.sum_rows(rows)
+
+
 def sums(table: pa.Table, form: SumsFormat) -> bytes | None:
     """Sums as JSON or NDJSON."""
     if _native is None:

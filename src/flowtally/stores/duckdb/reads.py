@@ -16,6 +16,7 @@ from flowtally.ingest.journal_rows import AcceptedLine, Pending
 from flowtally.model import Account, HourSummary, Ledger, LedgerLine, Revision, Sums
 from flowtally.stores.duckdb.database import SUMS, Database, applied_of
 from flowtally.stores.duckdb.incoming import incoming_of
+from flowtally.wire import kernel
 
 _ROWS = "SELECT arrival_hour, hour, src_app, dest_app, vpc_id, bytes_rx, bytes_tx, records"
 _PENDING_ROWS = (
@@ -56,15 +57,24 @@ class Snapshot:
         return Revision(number, changed_ms if number else None)
 
     def sums(self, hour: int) -> Sums:
-        """The sums of one hour."""
-        table = self._cursor.sql(
-            f"""
-            SELECT src_app, dest_app, vpc_id, hour::BIGINT AS hour,
-                   SUM(bytes_rx) AS bytes_rx, SUM(bytes_tx) AS bytes_tx
-            FROM {self._rows} WHERE hour = ? GROUP BY ALL ORDER BY src_app, dest_app, vpc_id
-            """,
-            params=[hour],
+        """The sums of one hour. Where the kernel is, it sums and sorts DuckDB's rows: in the order
+        of three texts DuckDB takes ten times as long as to find them."""
+        import pyarrow as pa
+
+        columns = "src_app, dest_app, vpc_id, hour::BIGINT AS hour"
+        of_hour = f"FROM {self._rows} WHERE hour = ?"
+        rows = self._cursor.sql(
+            f"SELECT {columns}, bytes_rx, bytes_tx {of_hour}", params=[hour]
         ).to_arrow_table()
+        summed = kernel.sum_rows(rows)
+        if summed is not None:
+            table = pa.table(summed).select(rows.column_names)
+        else:
+            table = self._cursor.sql(
+                f"SELECT {columns}, SUM(bytes_rx) AS bytes_rx, SUM(bytes_tx) AS bytes_tx {of_hour}"
+                " GROUP BY ALL ORDER BY src_app, dest_app, vpc_id",
+                params=[hour],
+            ).to_arrow_table()
         return Sums(hour, self.revision(hour), table)
 
     def hours(self) -> list[HourSummary]:
