@@ -7,39 +7,56 @@ a figure tells what held it back: one that was held back by the load says nothin
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
+from benchmarks.processes import Memory, cpu_s, idle_s
 from benchmarks.subject import ROOT, Running, SubjectFailed
-from benchmarks.traffic import Pool
+from benchmarks.window import Seen, Window
 
 _BEGIN_IN_S = 0.2
 """Long enough for every client to have read when to begin."""
+_LOOK_EVERY_S = 0.25
 _BUSY_CORES = 0.85
 _IDLE_CORES_MIN = 0.4
-_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+_BATCHES_PER_CONNECTION_MIN = 20
+_BATCHES_MIN_MOST = 400
+"""Enough for a p99, however many connections there are."""
+_TIMES_AS_LONG_MAX = 10
 
 
 @dataclass(frozen=True)
 class Posting:
-    """How the load posts."""
+    """How the load posts: for `seconds`, and as much longer, within bounds, as it takes to tell one
+    that is slow from one that is stuck."""
 
     processes: int
     connections: int
     warm_up_s: float
     seconds: float
+    batches_per_s: float | None = None
+    """Sent at fixed times, whatever the answers take; without it, each connection sends when it has
+    its answer."""
+
+    @property
+    def batches_min(self) -> int:
+        """What must be acknowledged before the window may end."""
+        return min(_BATCHES_PER_CONNECTION_MIN * self.connections, _BATCHES_MIN_MOST)
+
+    @property
+    def seconds_max(self) -> float:
+        """The longest that a window lasts."""
+        return _TIMES_AS_LONG_MAX * self.seconds
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What a run of posts came to. The warm-up is left out, but for `times`."""
+    """What a run of posts came to, without its warm-up."""
 
     batch_records: int
     connections: int
@@ -54,10 +71,11 @@ class Measured:
     """Of the busiest client; one process is one thread, so 1.0 is all that it can have."""
     idle_cores: float
     cpu_us_per_record: float
+    """The same number as CPU-seconds per million records."""
     memory_bytes: int
     """Resident at the end, what is shared counted once."""
+    memory_bytes_highest: int
     held_back_by: str
-    times: list[int]
 
 
 @dataclass(frozen=True)
@@ -77,39 +95,45 @@ def over_http(started: Running) -> Target:
     return Target(started.subject.name, [started.process.pid], lambda: list(command))
 
 
-def measure(target: Target, pool: Pool, bodies: Path, posting: Posting) -> Measured:
-    """Posts the pool, written to `bodies`, for a while and from all clients.
+def measure(
+    target: Target, batch_records: int, bodies: Path, posting: Posting
+) -> tuple[Measured, Seen]:
+    """Posts the bodies of a file in turn from all clients, until the window is over.
 
     Raises `SubjectFailed` unless everything was acknowledged.
     """
-    firsts = [
-        number * len(pool.batches) // posting.processes for number in range(posting.processes)
-    ]
-    with _clients(target, bodies, firsts, posting) as clients:
+    posting = replace(posting, processes=min(posting.processes, posting.connections))
+    window = Window.create(bodies.with_name(f"{bodies.name}-window"), posting.processes)
+    with _clients(target, bodies, posting) as clients:
         begin_s = time.monotonic() + _BEGIN_IN_S
         for client in clients:
             _say(client, f"{begin_s}\n")
         warm_s = begin_s + posting.warm_up_s
         loads = [client.pid for client in clients]
         service = list(target.pids) or loads
+        memory = Memory(service)
         time.sleep(max(0.0, warm_s - time.monotonic()))
         before = {pid: cpu_s(pid) for pid in {*service, *loads}}
-        idle_before, sampled_s = _idle_s(), time.monotonic()
-        time.sleep(max(0.0, warm_s + posting.seconds - time.monotonic()))
+        idle_before_s, sampled_s = idle_s(), time.monotonic()
+        _wait_until_over(window, warm_s, posting, memory, clients)
         used = {pid: cpu_s(pid) - was for pid, was in before.items()}
         sampled_s = time.monotonic() - sampled_s
-        idle_cores = (_idle_s() - idle_before) / sampled_s
-        memory_bytes = sum(map(memory_of, service))
-        seen = [_seen(client, target.name) for client in clients]
-    waits_s = sorted(wait_s for one in seen for wait_s in one["waits_s"])
+        idle_cores = (idle_s() - idle_before_s) / sampled_s
+        memory.look()
+        highest_bytes = memory.highest_bytes()
+        window.end()
+        seen = _together([_seen(client, target.name) for client in clients])
+    window.close()
+    waits_s = sorted(seen.waits_s)
     if not waits_s:
-        raise SubjectFailed(f"{target.name} acknowledged nothing in {posting.seconds} s")
-    seconds = max(one["ended_s"] for one in seen) - warm_s
-    records_per_s = len(waits_s) * pool.batch_records / seconds
+        raise SubjectFailed(f"{target.name} acknowledged nothing in {posting.seconds_max:g} s")
+    seconds = max(seen.ends_s) - warm_s
+    records_per_s = len(waits_s) * batch_records / seconds
     service_cores = sum(used[pid] for pid in service) / sampled_s
     client_cores = max(used[load] for load in loads) / sampled_s if target.pids else 0.0
+    seen.ends_s = [end_s - warm_s for end_s in seen.ends_s]
     return Measured(
-        batch_records=pool.batch_records,
+        batch_records=batch_records,
         connections=posting.connections,
         seconds=seconds,
         batches=len(waits_s),
@@ -121,10 +145,30 @@ def measure(target: Target, pool: Pool, bodies: Path, posting: Posting) -> Measu
         client_cores=client_cores,
         idle_cores=idle_cores,
         cpu_us_per_record=1e6 * service_cores / records_per_s,
-        memory_bytes=memory_bytes,
+        memory_bytes=memory.now_bytes,
+        memory_bytes_highest=highest_bytes,
         held_back_by=_held_back_by(service_cores, client_cores, idle_cores),
-        times=[sum(counts) for counts in zip(*(one["times"] for one in seen), strict=True)],
-    )
+    ), seen
+
+
+def _wait_until_over(
+    window: Window,
+    warm_s: float,
+    posting: Posting,
+    memory: Memory,
+    clients: Sequence[subprocess.Popen[str]],
+) -> None:
+    """Returns when the time is up and enough was acknowledged, when a client ended (it failed), or
+    after the longest that a window lasts."""
+    end_s, last_s = warm_s + posting.seconds, warm_s + posting.seconds_max
+    while (left_s := end_s - time.monotonic()) > 0:
+        time.sleep(min(left_s, _LOOK_EVERY_S))
+        memory.look()
+    while window.acknowledged() < posting.batches_min and time.monotonic() < last_s:
+        if any(client.poll() is not None for client in clients):
+            return
+        time.sleep(min(_LOOK_EVERY_S, posting.seconds))
+        memory.look()
 
 
 def _held_back_by(service_cores: float, client_cores: float, idle_cores: float) -> str:
@@ -138,17 +182,23 @@ def _held_back_by(service_cores: float, client_cores: float, idle_cores: float) 
 
 @contextmanager
 def _clients(
-    target: Target, bodies: Path, firsts: Sequence[int], posting: Posting
+    target: Target, bodies: Path, posting: Posting
 ) -> Iterator[Sequence[subprocess.Popen[str]]]:
     """Starts the clients, and waits until each has read the bodies and is connected."""
     clients: list[subprocess.Popen[str]] = []
+    count = bodies.read_bytes().count(b"\n") + 1
     try:
-        for number, first in enumerate(firsts):
+        for number in range(posting.processes):
             connections = len(range(number, posting.connections, posting.processes))
             command = target.command()
-            command += ["--bodies", str(bodies), "--first", str(first)]
+            command += ["--bodies", str(bodies), "--number", str(number)]
+            command += ["--first", str(number * count // posting.processes)]
+            command += ["--window", str(bodies.with_name(f"{bodies.name}-window"))]
             command += ["--connections", str(connections)]
-            command += ["--warm-up", str(posting.warm_up_s), "--seconds", str(posting.seconds)]
+            command += ["--warm-up", str(posting.warm_up_s)]
+            command += ["--seconds-max", str(posting.seconds_max)]
+            if posting.batches_per_s:
+                command += ["--rate", str(posting.batches_per_s / posting.processes)]
             clients.append(
                 subprocess.Popen(
                     command,
@@ -176,45 +226,16 @@ def _say(client: subprocess.Popen[str], line: str) -> None:
     client.stdin.flush()
 
 
-def _seen(client: subprocess.Popen[str], name: str) -> dict[str, Any]:
+def _seen(client: subprocess.Popen[str], name: str) -> Seen:
     output, errors = client.communicate()
     if client.returncode != 0:
         raise SubjectFailed(f"the load on {name} ended: {errors[-2000:]}")
-    seen: dict[str, Any] = json.loads(output)
-    return seen
+    return Seen(**json.loads(output))
 
 
-def cpu_s(pid: int) -> float:
-    """The processor time that a process and its children, ended ones too, used up to now."""
-    used = 0.0
-    for one in (pid, *_children(pid)):
-        # A child may have ended since; then it is counted with its parent.
-        with suppress(FileNotFoundError, ProcessLookupError):
-            # The name in front is in brackets and may hold anything.
-            fields = Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
-            used += sum(map(int, fields[11:15] if one == pid else fields[11:13])) / _TICKS_PER_S
-    return used
-
-
-def memory_of(pid: int) -> int:
-    """The resident memory of a process and its children; of what they share, each its part."""
-    found = 0
-    for one in (pid, *_children(pid)):
-        with suppress(FileNotFoundError, ProcessLookupError):
-            lines = Path(f"/proc/{one}/smaps_rollup").read_text().splitlines()
-            found += next(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
-    return found
-
-
-def _children(pid: int) -> list[int]:
-    return [
-        int(child)
-        for task in Path(f"/proc/{pid}/task").glob("*/children")
-        for child in task.read_text().split()
-    ]
-
-
-def _idle_s() -> float:
-    """How long all cores together were idle up to now, waiting for the disk or not."""
-    idle, waiting = Path("/proc/stat").read_text().split("\n", 1)[0].split()[4:6]
-    return (int(idle) + int(waiting)) / _TICKS_PER_S
+def _together(seen: Sequence[Seen]) -> Seen:
+    return Seen(
+        times=[sum(counts) for counts in zip(*(one.times for one in seen), strict=True)],
+        waits_s=[wait_s for one in seen for wait_s in one.waits_s],
+        ends_s=[end_s for one in seen for end_s in one.ends_s],
+    )

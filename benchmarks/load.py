@@ -1,8 +1,8 @@
 """One client process: raw HTTP/1.1 over loopback, connections that each wait for their answer.
 
-Runs as `python -m benchmarks.load`, so that what it costs is nobody's but its own. It reads bodies
-that were prepared, says `ready`, waits for a line that says when to begin, and prints what it saw
-as JSON. Any answer but 2xx ends it: a figure with refused batches in it would compare nothing.
+Runs as `python -m benchmarks.load`, so that what it costs is nobody's but its own, takes its part
+in a window (`window.py`), and prints what it saw as JSON. Any answer but 2xx ends it: a figure with
+refused batches in it would compare nothing.
 """
 
 from __future__ import annotations
@@ -11,14 +11,15 @@ import argparse
 import asyncio
 import itertools
 import json
-import sys
 import time
 import uuid
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any
 
 import uvloop
+
+from benchmarks.window import ClientSide, Seen, add_options
 
 _HEAD = (
     "POST /v1/flows HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
@@ -28,18 +29,6 @@ _HEAD = (
 
 class UnexpectedAnswer(Exception):
     """The service did not acknowledge a batch, or hung up."""
-
-
-@dataclass
-class Seen:
-    """What one client saw."""
-
-    times: list[int]
-    """How often each body was acknowledged, in the warm-up as well."""
-    waits_s: list[float] = field(default_factory=list)
-    """How long each batch took that was begun after the warm-up."""
-    ended_s: float = 0.0
-    """When the last of them was acknowledged, on the monotonic clock."""
 
 
 class Connection(asyncio.Protocol):
@@ -87,45 +76,43 @@ class Connection(asyncio.Protocol):
 
 async def post_for_a_while(options: argparse.Namespace) -> Seen:
     """Posts the bodies in turn, beginning at one of them, and says how it went."""
-    bodies = options.bodies.read_bytes().split(b"\n")
-    seen = Seen(times=[0] * len(bodies))
-    order = itertools.cycle((*range(options.first, len(bodies)), *range(options.first)))
+    side = ClientSide(options)
     loop = asyncio.get_running_loop()
     opened = [
         (await loop.create_connection(Connection, "127.0.0.1", options.port))[1]
         for _ in range(options.connections)
     ]
-    print("ready", flush=True)
-    begin_s = float(sys.stdin.readline())
-    warm_s = begin_s + options.warm_up
-    end_s = warm_s + options.seconds
-    await asyncio.sleep(begin_s - time.monotonic())
+    side.wait_to_begin()
+    await asyncio.sleep(side.begin_s - time.monotonic())
+    due_s = _arrivals(side.begin_s, options.rate) if options.rate else None
 
     async def keep_posting(connection: Connection) -> None:
-        while (began_s := time.monotonic()) < end_s:
-            index = next(order)
-            await connection.post(bodies[index])
-            ended_s = time.monotonic()
-            seen.times[index] += 1
-            if began_s >= warm_s:
-                seen.waits_s.append(ended_s - began_s)
-                seen.ended_s = ended_s
+        while side.goes_on(began_s := time.monotonic() if due_s is None else next(due_s)):
+            if due_s is not None:
+                # Right to a millisecond; what it is late is counted as well.
+                await asyncio.sleep(began_s - time.monotonic())
+            body = side.take()
+            await connection.post(side.bodies[body])
+            side.note(body, began_s, time.monotonic())
 
     await asyncio.gather(*(keep_posting(connection) for connection in opened))
     for connection in opened:
         connection.close()
-    return seen
+    return side.seen
+
+
+def _arrivals(begin_s: float, rate: float) -> Iterator[float]:
+    """When each batch is to be sent, however long the earlier ones take: one that finds no
+    connection free is late, and its wait is counted from when it was due."""
+    return (begin_s + number / rate for number in itertools.count())
 
 
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.load", description=__doc__)
     parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--bodies", type=Path, required=True, help="one on each line")
-    parser.add_argument("--first", type=int, default=0, help="the body to begin with")
-    parser.add_argument("--connections", type=int, required=True)
-    parser.add_argument("--warm-up", type=float, required=True, metavar="SECONDS")
-    parser.add_argument("--seconds", type=float, required=True)
+    parser.add_argument("--rate", type=float, help="batches a second; as many as go without it")
+    add_options(parser)
     print(json.dumps(asdict(uvloop.run(post_for_a_while(parser.parse_args())))))
 
 

@@ -66,5 +66,7 @@ def _commit() -> str:
         done = subprocess.run(("git", *arguments), cwd=root, capture_output=True, text=True)
         return done.stdout.strip()
 
-    changed = "" if not git("status", "--porcelain", "src", "benchmarks") else ", with changes"
+    # The results themselves are written while a run goes on.
+    code = ("src", "kernel", "benchmarks", ":!benchmarks/results")
+    changed = "" if not git("status", "--porcelain", *code) else ", with changes"
     return (git("rev-parse", "--short=12", "HEAD") or "unknown") + changed

@@ -1,8 +1,9 @@
 """`make bench`: the same work given to Flowtally and to the service everyone writes first.
 
-Each size of batch is posted to a fresh service on an empty folder, acknowledged = synced; then the
-sums are held against what was sent, and only then is a figure kept. Prints a table and writes it to
-`benchmarks/results/`, with machine, versions, commit and command.
+Each size of batch is posted to a fresh service on an empty folder, acknowledged = synced, over
+each of the numbers of connections, of which the best counts; the sums are held against what was
+sent, and only then is a figure kept. Prints a table and writes it to `benchmarks/results/`, with
+machine, versions, commit and command.
 """
 
 from __future__ import annotations
@@ -11,14 +12,16 @@ import argparse
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 from benchmarks import command
 from benchmarks.clients import Posting, measure, over_http
 from benchmarks.command import say
-from benchmarks.machine import machine
 from benchmarks.report import table
+from benchmarks.results import Results
 from benchmarks.subject import SUBJECTS, Running, Subject, assert_sums, disk_bytes, running
 from benchmarks.traffic import HOUR_OF_READS, Pool, Record, body_of, hour_of_flows, summed
 
@@ -30,21 +33,17 @@ def measure_writes(
 ) -> dict[str, Any]:
     """Posts batches of one size for a while, and checks every sum."""
     with running(subject, folder) as started:
-        measured = asdict(measure(over_http(started), pool, bodies, posting))
-        times = measured.pop("times")
-        now, highest = started.memory_bytes()
-        expected = pool.sums(times)
+        measured, seen = measure(over_http(started), pool.batch_records, bodies, posting)
+        expected = pool.sums(seen.times)
         assert_sums(started, expected)
     flows = len(expected)
     written = disk_bytes(started.data)
     return {
-        **measured,
-        "memory_bytes": now,
-        "memory_bytes_highest": highest,
+        **asdict(measured),
         "flows": flows,
         "disk_bytes": written,
         "disk_bytes_per_flow": written / flows,
-        "disk_bytes_per_record": written / (sum(times) * pool.batch_records),
+        "disk_bytes_per_record": written / (sum(seen.times) * pool.batch_records),
     }
 
 
@@ -72,6 +71,7 @@ def measure_reads(
         assert_sums(started, summed(expected))
     return {
         "flows": len(records),
+        "disk_bytes_per_flow": disk_bytes(started.data) / len(records),
         "cold_ms": median_ms(cold_s),
         "changed_ms": median_ms(changed_s),
         "unchanged_ms": median_ms(unchanged_s),
@@ -98,27 +98,34 @@ def median_ms(waits_s: Sequence[float]) -> float:
     return 1000 * sorted(waits_s)[len(waits_s) // 2]
 
 
-def measure_all(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Everything, as it goes into the results."""
-    writes: list[dict[str, Any]] = []
-    results: dict[str, Any] = {"machine": machine(folder), "writes": writes, "reads": {}}
-    posting = Posting(options.clients, options.connections, options.warm_up, options.seconds)
+def measure_all(options: argparse.Namespace, folder: Path, results: Results) -> None:
+    """Every part that the results do not hold."""
     for batch_records in options.batch_records:
         pool = Pool(batch_records)
         bodies = folder / f"bodies-{batch_records}"
         pool.write(bodies)
-        line: dict[str, Any] = {"batch_records": batch_records}
-        for subject in SUBJECTS:
-            say(f"measuring {subject.name}: batches of {batch_records}")
-            place = folder / f"{subject.name}-{batch_records}"
-            line[subject.name] = measure_writes(subject, pool, bodies, posting, place)
-        writes.append(line)
+        for subject, connections in product(SUBJECTS, options.connections):
+            posting = Posting(options.clients, connections, options.warm_up, options.seconds)
+            place = folder / f"{subject.name}-{batch_records}-{connections}"
+            results.add(
+                "writes",
+                {
+                    "who": subject.name,
+                    "batch_records": batch_records,
+                    "connections": connections,
+                },
+                partial(measure_writes, subject, pool, bodies, posting, place),
+                say,
+            )
     records = hour_of_flows(options.apps, options.vpcs)
     for subject in SUBJECTS:
-        say(f"measuring {subject.name}: reads of an hour of {len(records)} flows")
         place = folder / f"{subject.name}-reads"
-        results["reads"][subject.name] = measure_reads(subject, records, options, place)
-    return results
+        results.add(
+            "reads",
+            {"who": subject.name},
+            partial(measure_reads, subject, records, options, place),
+            say,
+        )
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -128,17 +135,21 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         "Measures Flowtally beside the service everyone writes first.",
         "latest",
     )
-    parser.add_argument("--connections", type=int, default=8, help="of all clients together")
+    parser.add_argument("--batch-records", type=int, nargs="+", default=command.BATCH_RECORDS)
+    parser.add_argument(
+        "--connections",
+        type=int,
+        nargs="+",
+        default=[8, 64],
+        help="of all clients together; of several, the best counts",
+    )
     parser.add_argument("--restarts", type=int, default=3, help="each with one cold read")
-    options = parser.parse_args(arguments)
-    if not 1 <= options.clients <= options.connections:
-        parser.error("each client needs a connection")
-    return options
+    return parser.parse_args(arguments)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measures, prints, and keeps the results."""
-    command.run("bench", parse(arguments), arguments, measure_all, {"md": table})
+    command.run("bench", parse(arguments), arguments, measure_all, {".md": table})
 
 
 if __name__ == "__main__":

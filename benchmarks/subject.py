@@ -78,13 +78,6 @@ class Running:
             raise SubjectFailed(f"{self.subject.name} answered {status}: {body[:500]!r}")
         return body
 
-    def memory_bytes(self) -> tuple[int, int]:
-        """Resident memory: now, and at its highest."""
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        found = dict(line.split(":", 1) for line in status.splitlines())
-        now, highest = (int(found[name].split()[0]) * 1024 for name in ("VmRSS", "VmHWM"))
-        return now, highest
-
     def _ask(self, method: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=_ANSWER_S_MAX)
         try:

@@ -47,10 +47,11 @@ class Record(NamedTuple):
 class Pool:
     """Batches of one size, prepared beforehand and sent in turn, each time under a new key."""
 
-    def __init__(self, batch_records: int, seed: int = 1) -> None:
+    def __init__(self, batch_records: int, records: Sequence[Record] | None = None) -> None:
         self.batch_records = batch_records
-        bodies = max(1, min(_POOL_RECORDS // batch_records, _POOL_BODIES))
-        records = generated(bodies * batch_records, seed)
+        if records is None:
+            bodies = max(1, min(_POOL_RECORDS // batch_records, _POOL_BODIES))
+            records = generated(bodies * batch_records, seed=1)
         self.batches = [
             records[start : start + batch_records]
             for start in range(0, len(records), batch_records)

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from benchmarks.peers.peer import Connection, Missing
+from benchmarks.peers.peer import Connection, Missing, Settled
 from benchmarks.traffic import ExpectedSums
 
 _TABLE = """
@@ -27,6 +27,7 @@ class ChDB:
     name = "chdb"
     about = "ClickHouse as chDB in process: JSON inserted as it comes, SummingMergeTree"
     durability = "synced (fsync_after_insert, fsync_part_directory)"
+    lighter = "no HTTP, no batch_ids"
     in_process = True
 
     def check(self) -> str:
@@ -50,7 +51,7 @@ class ChDB:
         return lambda: _ChDBConnection(session, lock)
 
 
-class _ChDBConnection:
+class _ChDBConnection(Settled):
     def __init__(self, session: Any, lock: threading.Lock) -> None:
         self._session = session
         self._lock = lock

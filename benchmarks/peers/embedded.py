@@ -10,7 +10,7 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-from benchmarks.peers.peer import Connection, columns_of, sums_of
+from benchmarks.peers.peer import Connection, Settled, columns_of, sums_of
 from benchmarks.traffic import ExpectedSums
 
 _NAMES = ("src_app", "dest_app", "vpc_id", "hour", "bytes_rx", "bytes_tx")
@@ -19,6 +19,7 @@ _NAMES = ("src_app", "dest_app", "vpc_id", "hour", "bytes_rx", "bytes_tx")
 class _Embedded:
     """What both have in common: nothing to start, and threads that share one database."""
 
+    lighter = "no HTTP, no batch_ids"
     in_process = True
 
     def start(self, folder: Path) -> Sequence[int]:
@@ -50,7 +51,7 @@ class DuckDB(_Embedded):
         return lambda: _DuckDBConnection(database, lock)
 
 
-class _DuckDBConnection:
+class _DuckDBConnection(Settled):
     def __init__(self, database: duckdb.DuckDBPyConnection, lock: threading.Lock) -> None:
         self._database = database
         self._lock = lock
@@ -99,7 +100,7 @@ class SQLite(_Embedded):
         return lambda: _SQLiteConnection(database, lock)
 
 
-class _SQLiteConnection:
+class _SQLiteConnection(Settled):
     def __init__(self, database: sqlite3.Connection, lock: threading.Lock) -> None:
         self._database = database
         self._lock = lock

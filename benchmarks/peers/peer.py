@@ -23,6 +23,8 @@ import msgspec
 from benchmarks.subject import SubjectFailed
 from benchmarks.traffic import ExpectedSums, Key
 
+CONNECTIONS_IN_PROCESS_MAX = 4
+"""Of a store in the client's process: its threads only wait for each other."""
 _STARTED_S_MAX = 60.0
 _STOPPED_S_MAX = 60.0
 
@@ -37,11 +39,21 @@ class Connection(Protocol):
     def post(self, body: bytes) -> None:
         """Returns when the batch is as durable as the peer says."""
 
+    def settle(self) -> None:
+        """Returns when all that was posted can be read, which often is at once."""
+
     def read(self, hour: int) -> ExpectedSums:
         """The sums of one hour, as this peer's own client gives them."""
 
     def close(self) -> None:
         """Ends the connection."""
+
+
+class Settled:
+    """A connection whose posts can be read when they are acknowledged."""
+
+    def settle(self) -> None:
+        """There is nothing to wait for."""
 
 
 class Peer(Protocol):
@@ -51,6 +63,8 @@ class Peer(Protocol):
     about: str
     durability: str
     """What is true of a batch when `post` returns."""
+    lighter: str
+    """What it is spared that Flowtally does."""
     in_process: bool
     """Whether the store runs in the client's process, which is then what is measured."""
 

@@ -14,6 +14,7 @@ from benchmarks.peers.peer import (
     Connection,
     Missing,
     Server,
+    Settled,
     free_port,
     is_listening,
     program,
@@ -28,6 +29,7 @@ class Redis:
     name = "redis"
     about = "Redis 7: a hash an hour, HINCRBY of a batch's sums in one MULTI (redis-py, hiredis)"
     durability = "synced (appendonly yes, appendfsync always)"
+    lighter = "no HTTP, no batch_ids"
     in_process = False
 
     def __init__(self) -> None:
@@ -59,7 +61,7 @@ class Redis:
         return lambda: _RedisConnection(client.Redis(port=port))
 
 
-class _RedisConnection:
+class _RedisConnection(Settled):
     def __init__(self, client: Any) -> None:
         self._client = client
 

@@ -2,41 +2,37 @@
 
 Every batch size and every peer in turn, each on an empty folder; then the sums are held against
 what was sent, and only then is a figure kept. A peer that is not installed is left out and named;
-one whose sums are wrong, or that fails, is reported as that.
+one whose sums are wrong, or that fails, is reported as that. What was measured is kept after each
+part, and `--resume` goes on with the rest.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import subprocess
-import sys
-from collections.abc import Sequence
-from dataclasses import asdict, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from benchmarks import command
-from benchmarks.clients import Posting, Target, measure
+from benchmarks.clients import Posting
 from benchmarks.command import say
-from benchmarks.machine import machine
 from benchmarks.peers.known import PEERS
-from benchmarks.peers.peer import Missing, Peer
+from benchmarks.peers.measuring import measure_peer, read_peer
+from benchmarks.peers.peer import CONNECTIONS_IN_PROCESS_MAX, Missing
 from benchmarks.peers.plot import plot
 from benchmarks.peers.report import page
-from benchmarks.run import bodies_of, measure_reads, measure_writes, median_ms
-from benchmarks.subject import (
-    FLOWTALLY,
-    ROOT,
-    ROWSTORE,
-    SubjectFailed,
-    assert_equal,
-    disk_bytes,
-)
-from benchmarks.traffic import HOUR_OF_READS, ExpectedSums, Pool, Record, hour_of_flows, summed
+from benchmarks.results import Results
+from benchmarks.run import measure_reads, measure_writes
+from benchmarks.subject import FLOWTALLY, ROWSTORE, SubjectFailed
+from benchmarks.traffic import Pool, hour_of_flows
 
 _FAULTS = (SubjectFailed, OSError, subprocess.SubprocessError)
 """What ends one peer's part of the run, and not the run."""
+_CONNECTIONS = (8, 64)
+_CONNECTIONS_OF_SINGLE_RECORDS = 128
+"""Tried as well where a batch is one record: what shares a commit is then all that counts."""
 TWIN = replace(
     FLOWTALLY,
     name="flowtally-python",
@@ -51,126 +47,76 @@ SERVICES = {
         ROWSTORE,
     )
 }
-_SYNCED = {ROWSTORE.name: "synced (synchronous=FULL), no batch_ids"}
+_SYNCED = {ROWSTORE.name: "synced (synchronous=FULL)"}
+_LIGHTER = {ROWSTORE.name: "no batch_ids"}
 
 
-def measure_peer(
-    peer: Peer, pool: Pool, bodies: Path, posting: Posting, folder: Path
-) -> dict[str, Any]:
-    """Posts to a peer by its own driver."""
-    pids = peer.start(folder)
-    try:
-        target = Target(peer.name, pids, lambda: _command("drive", peer, folder))
-        if peer.in_process:
-            posting = replace(posting, processes=1)
-        measured = asdict(measure(target, pool, bodies, posting))
-        expected = pool.sums(measured.pop("times"))
-        hours = sorted({key[3] for key in expected})
-        assert_equal(_ask(peer, folder, hours)[0], expected, peer.name)
-    finally:
-        peer.stop()
-    return {**measured, "disk_bytes_per_flow": disk_bytes(folder) / len(expected)}
-
-
-def read_peer(peer: Peer, records: Sequence[Record], folder: Path, repeats: int) -> dict[str, Any]:
-    """Reads of one hour of a peer, which keeps no answers: changed or not is the same to it."""
-    folder.mkdir(parents=True)
-    bodies = folder / "bodies"
-    bodies.write_bytes(b"\n".join(bodies_of(records)))
-    peer.start(folder)
-    try:
-        found, waits_s = _ask(
-            peer, folder, [HOUR_OF_READS], "--bodies", str(bodies), "--repeats", str(repeats)
-        )
-    finally:
-        peer.stop()
-    assert_equal(found, summed((record, 1) for record in records), peer.name)
-    return {"changed_ms": median_ms(waits_s), "unchanged_ms": median_ms(waits_s)}
-
-
-def _command(module: str, peer: Peer, folder: Path) -> list[str]:
-    command = [sys.executable, "-m", f"benchmarks.peers.{module}"]
-    return [*command, "--peer", peer.name, "--folder", str(folder)]
-
-
-def _ask(
-    peer: Peer, folder: Path, hours: Sequence[int], *options: str
-) -> tuple[ExpectedSums, list[float]]:
-    command = [*_command("ask", peer, folder), "--hours", *map(str, hours), *options]
-    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    if ended.returncode != 0:
-        raise SubjectFailed(f"{peer.name} could not be read: {ended.stderr[-2000:]}")
-    answer = json.loads(ended.stdout.splitlines()[-1])
-    sums = {(*row[:3], row[3]): (row[4], row[5]) for row in answer["sums"]}
-    return sums, answer["waits_s"]
-
-
-def measure_all(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Everything, as it goes into the results."""
-    results: dict[str, Any] = {"machine": machine(folder), "peers": {}, "left_out": {}}
+def measure_all(options: argparse.Namespace, folder: Path, results: Results) -> None:
+    """Every part that the results do not hold."""
+    found = results.found
+    found["peers"], found["left_out"] = {}, {}
     for known in SERVICES.values():
-        durability = _SYNCED.get(known.name, "synced; counted once, by batch_id")
-        results["peers"][known.name] = {"about": known.about, "durability": durability}
+        found["peers"][known.name] = {
+            "about": known.about,
+            "durability": _SYNCED.get(known.name, "synced; counted once, by batch_id"),
+            "lighter": _LIGHTER.get(known.name, ""),
+        }
     for name, peer in PEERS.items():
         try:
             version = peer.check()
         except Missing as error:
-            results["left_out"][name] = str(error)
+            found["left_out"][name] = str(error)
             say(f"{name} is left out: {error}")
         else:
-            results["peers"][name] = {"about": peer.about, "durability": peer.durability}
-            results["peers"][name]["version"] = version
-    results["writes"] = [
-        {"batch_records": size, **_writes_of(size, results, options, folder)}
-        for size in options.batch_records
-    ]
+            found["peers"][name] = {
+                "about": peer.about,
+                "durability": peer.durability,
+                "lighter": peer.lighter,
+                "version": version,
+            }
+    chosen = [name for name in found["peers"] if name in (options.only or found["peers"])]
+    for size in options.batch_records:
+        _add_writes(size, chosen, results, options, folder)
     records = hour_of_flows(options.apps, options.vpcs)
-    results["reads"] = {"flows": len(records)}
-    for name in list(results["peers"]):
-        say(f"{name}: reads of an hour of {len(records)} flows")
+    for name in chosen:
         place = folder / f"{name}-reads"
         service = SERVICES.get(name)
-        try:
-            results["reads"][name] = (
-                read_peer(PEERS[name], records, place, options.repeats)
-                if service is None
-                else measure_reads(service, records, options, place)
-            )
-        except _FAULTS as error:
-            results["reads"][name] = {"failed": _told(name, error)}
-    return results
+        read = (
+            partial(read_peer, PEERS[name], records, place, options.repeats)
+            if service is None
+            else partial(measure_reads, service, records, options, place)
+        )
+        results.add("reads", {"who": name}, read, say, _FAULTS)
 
 
-def _writes_of(
-    size: int, results: dict[str, Any], options: argparse.Namespace, folder: Path
-) -> dict[str, Any]:
-    """One size of batch: each peer at that number of connections at which it does best."""
+def _add_writes(
+    size: int, chosen: Sequence[str], results: Results, options: argparse.Namespace, folder: Path
+) -> None:
     pool = Pool(size)
     bodies = folder / f"bodies-{size}"
     pool.write(bodies)
-    line: dict[str, Any] = {}
-    for name in results["peers"]:
-        found = []
-        for connections in options.connections:
-            say(f"{name}: batches of {size}, {connections} connections")
+    for name in chosen:
+        for connections in _connections(name, size, options):
             posting = Posting(options.clients, connections, options.warm_up, options.seconds)
             place = folder / f"{name}-{size}-{connections}"
             service = SERVICES.get(name)
-            try:
-                found.append(
-                    measure_peer(PEERS[name], pool, bodies, posting, place)
-                    if service is None
-                    else measure_writes(service, pool, bodies, posting, place)
-                )
-            except _FAULTS as error:
-                found.append({"failed": _told(name, error), "records_per_s": 0.0})
-        line[name] = max(found, key=lambda one: float(one["records_per_s"]))
-    return line
+            write = (
+                partial(measure_peer, PEERS[name], pool, bodies, posting, place)
+                if service is None
+                else partial(measure_writes, service, pool, bodies, posting, place)
+            )
+            what = {"who": name, "batch_records": size, "connections": connections}
+            results.add("writes", what, write, say, _FAULTS)
 
 
-def _told(name: str, error: Exception) -> str:
-    say(f"{name} failed: {error}")
-    return str(error)
+def _connections(name: str, size: int, options: argparse.Namespace) -> Iterator[int]:
+    """The numbers of connections that are tried, each once."""
+    wanted = list(options.connections or _CONNECTIONS)
+    if name in PEERS and PEERS[name].in_process:
+        wanted = [min(one, CONNECTIONS_IN_PROCESS_MAX) for one in wanted]
+    elif size == 1 and not options.connections:
+        wanted.append(_CONNECTIONS_OF_SINGLE_RECORDS)
+    yield from dict.fromkeys(wanted)
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -180,16 +126,22 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         "Measures Flowtally beside what people would choose instead.",
         "latest-peers",
     )
+    parser.add_argument("--batch-records", type=int, nargs="+", default=command.BATCH_RECORDS)
     parser.add_argument(
-        "--connections", type=int, nargs="+", default=[8, 64], help="the best counts"
+        "--connections",
+        type=int,
+        nargs="+",
+        help="of several, the best counts; without it 8 and 64, and 128 at one record a batch;"
+        f" a store in the client's process gets {CONNECTIONS_IN_PROCESS_MAX} at most",
     )
-    parser.add_argument("--restarts", type=int, default=1, help="each with one cold read")
+    parser.add_argument("--only", nargs="+", choices=[*SERVICES, *PEERS], help="who is measured")
+    parser.add_argument("--restarts", type=int, default=3, help="each with one cold read")
     return parser.parse_args(arguments)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measures, prints, and keeps the results."""
-    pages = {"md": page, "svg": plot}
+    pages = {".md": page, ".svg": plot}
     command.run("bench-peers", parse(arguments), arguments, measure_all, pages)
 
 
