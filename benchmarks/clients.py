@@ -131,7 +131,6 @@ def measure(
     records_per_s = len(waits_s) * batch_records / seconds
     service_cores = sum(used[pid] for pid in service) / sampled_s
     client_cores = max(used[load] for load in loads) / sampled_s if target.pids else 0.0
-    seen.ends_s = [end_s - warm_s for end_s in seen.ends_s]
     return Measured(
         batch_records=batch_records,
         connections=posting.connections,
@@ -238,4 +237,5 @@ def _together(seen: Sequence[Seen]) -> Seen:
         times=[sum(counts) for counts in zip(*(one.times for one in seen), strict=True)],
         waits_s=[wait_s for one in seen for wait_s in one.waits_s],
         ends_s=[end_s for one in seen for end_s in one.ends_s],
+        begun_s=seen[0].begun_s,
     )

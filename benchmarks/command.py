@@ -48,7 +48,7 @@ def run(
     options: argparse.Namespace,
     arguments: Sequence[str] | None,
     measure_all: Callable[[argparse.Namespace, Path, Results], None],
-    pages: Mapping[str, Callable[[dict[str, Any]], str]],
+    pages: Mapping[str, Callable[[dict[str, Any]], str | None]],
 ) -> None:
     """Measures in a temporary folder, keeps the results as JSON after each part and, at the end,
     as each of the pages, by their names' ends; prints the one in Markdown. `target` is what `make`
@@ -61,7 +61,8 @@ def run(
         measure_all(options, Path(folder), results)
     results.keep()
     for end, page in pages.items():
-        (options.results / f"{options.name}{end}").write_text(page(results.found))
+        if (text := page(results.found)) is not None:
+            (options.results / f"{options.name}{end}").write_text(text)
     print(pages[".md"](results.found))
 
 

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from benchmarks.traffic import ExpectedSums
 
@@ -21,6 +22,7 @@ _READY_S_MAX = 120.0
 _STOP_S_MAX = 60.0
 _ANSWER_S_MAX = 300.0
 _POLL_S = 0.02
+_COME_BACK = (429, 503)
 
 
 class SubjectFailed(Exception):
@@ -67,9 +69,22 @@ class Running:
 
     def post(self, body: bytes) -> None:
         """Posts one batch. Raises `SubjectFailed` unless it is acknowledged."""
+        if not self.post_or_wait(body):
+            raise SubjectFailed(f"{self.subject.name} is full")
+
+    def post_or_wait(self, body: bytes) -> bool:
+        """Posts one batch; false if the service is full for now and asks to be sent it later."""
         status, answer = self._ask("POST", "/v1/flows", body)
+        if status in _COME_BACK:
+            return False
         if not 200 <= status < 300:
             raise SubjectFailed(f"{self.subject.name} answered {status}: {answer[:500]!r}")
+        return True
+
+    def facts(self, part: str) -> dict[str, Any]:
+        """What `/health` tells of a part of Flowtally; nothing where there is no such part."""
+        parts = json.loads(self.get("/health")[1])["parts"]
+        return next((one["facts"] for one in parts if one["name"] == part), {})
 
     def sums(self, hour: int) -> bytes:
         """The answer of a read. Raises `SubjectFailed` unless it is one."""

@@ -26,6 +26,8 @@ class Seen:
     """How long each batch took, from when it was sent, or was to be sent where that was set."""
     ends_s: list[float] = field(default_factory=list)
     """When each was acknowledged, on the monotonic clock."""
+    begun_s: float = 0.0
+    """When the warm-up was over, on the same clock."""
 
 
 class Window:
@@ -75,15 +77,14 @@ class ClientSide:
         self._window = Window(options.window)
         self._next = options.first
         self.begin_s = 0.0
-        self._warm_s = 0.0
         self._last_s = 0.0
 
     def wait_to_begin(self) -> None:
         """Says that all is ready, and waits to be told when to begin."""
         print("ready", flush=True)
         self.begin_s = float(sys.stdin.readline())
-        self._warm_s = self.begin_s + self._options.warm_up
-        self._last_s = self._warm_s + self._options.seconds_max
+        self.seen.begun_s = self.begin_s + self._options.warm_up
+        self._last_s = self.seen.begun_s + self._options.seconds_max
 
     def goes_on(self, now_s: float) -> bool:
         """Whether a batch may still be sent; the time is a bound in case nobody ends the window."""
@@ -98,7 +99,7 @@ class ClientSide:
     def note(self, body: int, began_s: float, ended_s: float) -> None:
         """An acknowledged batch."""
         self.seen.times[body] += 1
-        if began_s >= self._warm_s:
+        if began_s >= self.seen.begun_s:
             self.seen.waits_s.append(ended_s - began_s)
             self.seen.ends_s.append(ended_s)
             self._window.note(self._options.number, len(self.seen.ends_s))

@@ -10,10 +10,8 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-from benchmarks.peers.peer import Connection, Settled, columns_of, sums_of
+from benchmarks.peers.peer import FIELDS, Connection, Settled, columns_of, sums_of
 from benchmarks.traffic import ExpectedSums
-
-_NAMES = ("src_app", "dest_app", "vpc_id", "hour", "bytes_rx", "bytes_tx")
 
 
 class _Embedded:
@@ -57,7 +55,7 @@ class _DuckDBConnection(Settled):
         self._lock = lock
 
     def post(self, body: bytes) -> None:
-        rows = pa.table(dict(zip(_NAMES, columns_of(body), strict=True)))
+        rows = pa.table(dict(zip(FIELDS, columns_of(body), strict=True)))
         # Appends from several connections at once conflict when they commit.
         with self._lock:
             self._database.register("batch", rows)

@@ -23,6 +23,7 @@ import msgspec
 from benchmarks.subject import SubjectFailed
 from benchmarks.traffic import ExpectedSums, Key
 
+FIELDS = ("src_app", "dest_app", "vpc_id", "hour", "bytes_rx", "bytes_tx")
 CONNECTIONS_IN_PROCESS_MAX = 4
 """Of a store in the client's process: its threads only wait for each other."""
 _STARTED_S_MAX = 60.0
