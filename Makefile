@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help setup setup-dev kernel run test check check-style check-types check-repo kernel-test \
-	fuzz crash bench bench-peers lock clean
+	fuzz crash bench bench-peers bench-scaling bench-stores lock clean
 PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := src tests benchmarks
@@ -95,6 +95,12 @@ bench: .venv/.ready-dev .venv/.kernel ## measure beside the service everyone wri
 
 bench-peers: .venv/.peers ## measure beside what people would choose instead; ARGS are passed on
 	$(BIN)/python -m benchmarks.peers.run $(ARGS)
+
+bench-scaling: .venv/.ready-dev .venv/.kernel ## measure how the figures grow; ARGS are passed on
+	$(BIN)/python -m benchmarks.scaling.run $(ARGS)
+
+bench-stores: .venv/.peers ## measure what each store gives and costs; ARGS are passed on
+	$(BIN)/python -m benchmarks.stores.run $(ARGS)
 
 .venv/.peers: .venv/.ready-dev .venv/.kernel requirements-peers.lock benchmarks/peers/install.sh
 	$(call install,--require-hashes -r requirements-peers.lock)

@@ -92,7 +92,9 @@ class Target:
 def over_http(started: Running) -> Target:
     """A service that is posted to over HTTP."""
     command = [sys.executable, "-m", "benchmarks.load", "--port", str(started.port)]
-    return Target(started.subject.name, [started.process.pid], lambda: list(command))
+    return Target(
+        started.subject.name, [started.process.pid, *started.subject.pids], lambda: list(command)
+    )
 
 
 def measure(

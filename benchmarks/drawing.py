@@ -62,7 +62,7 @@ class LogScale:
 
     def __init__(self, values: Iterable[float], length: float) -> None:
         found = [value for value in values if value > 0] or [1.0]
-        self._low = math.floor(math.log10(min(found)) - 1e-9)
+        self._low = math.floor(math.log10(min(found)) + 1e-9)
         self._high = max(math.ceil(math.log10(max(found)) - 1e-9), self._low + 1)
         self._length = length
 
@@ -98,9 +98,9 @@ class LinearScale:
 
 def short(value: float) -> str:
     """A number in about three characters: 3.6 M, 35 k, 147, 8.2, 0.31."""
-    for size, unit in ((1e6, " M"), (1e3, " k")):
+    for size, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
         if value >= 0.9995 * size:
             return f"{value / size:.{0 if value >= 9.95 * size else 1}f}{unit}".replace(".0 ", " ")
-    if value >= 9.95 or value == 0:
+    if value >= 9.95 or value == int(value):
         return f"{value:.0f}"
     return f"{value:.1f}" if value >= 0.95 else f"{value:.2g}"

@@ -37,6 +37,10 @@ class Subject:
     about: str
     command: tuple[str, ...]
     environment: tuple[tuple[str, str], ...] = ()
+    settle: tuple[str, ...] = ()
+    """The command after which all that was acknowledged can be read; none where it can at once."""
+    pids: tuple[int, ...] = ()
+    """Other processes that it needs, measured with it."""
 
 
 FLOWTALLY = Subject(
@@ -62,6 +66,22 @@ class Running:
     data: Path
     log: Path
     port: int
+    killed: bool = False
+
+    def settle(self) -> None:
+        """Returns when all that was acknowledged can be read."""
+        if self.subject.settle:
+            filled = [part.format(port=self.port) for part in self.subject.settle]
+            ended = subprocess.run(
+                [sys.executable, *filled], cwd=ROOT, capture_output=True, text=True
+            )
+            if ended.returncode != 0:
+                raise SubjectFailed(f"{self.subject.name} does not settle: {ended.stderr[-500:]}")
+
+    def kill(self) -> None:
+        """Ends it as a crash would."""
+        self.killed = True
+        self.process.kill()
 
     def get(self, path: str) -> tuple[int, bytes]:
         """The status and the body of a GET on a new connection."""
@@ -127,7 +147,7 @@ def running(subject: Subject, folder: Path) -> Iterator[Running]:
         _wait_ready(started)
         yield started
         process.terminate()
-        if process.wait(_STOP_S_MAX) not in (0, -15):
+        if process.wait(_STOP_S_MAX) not in ((-9,) if started.killed else (0, -15)):
             raise SubjectFailed(f"{subject.name} ended with {process.returncode}: {_tail(log)}")
     finally:
         process.kill()
@@ -154,8 +174,13 @@ def assert_equal(found: ExpectedSums, expected: ExpectedSums, name: str) -> None
 
 
 def disk_bytes(folder: Path) -> int:
-    """The size of all files below a folder."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    """The size of all files below a folder, but for those of PostgreSQL's log: it keeps them to
+    write them again, and how many there are says nothing of what is stored."""
+    return sum(
+        path.stat().st_size
+        for path in folder.rglob("*")
+        if path.is_file() and path.parent.name != "pg_wal"
+    )
 
 
 def _wait_ready(started: Running) -> None:

@@ -83,7 +83,9 @@ def _drawn(results: Line, names: list[str], bands: list[tuple[str, list[_Panel]]
                 for figures in one.figures
                 for value in figures or ()
             ]
-            scale = drawing.LogScale(values, _BAR)
+            # Begun below the least, whose bar would have no length.
+            least = min((value for value in values if value > 0), default=1.0)
+            scale = drawing.LogScale([least / 1.5, *values], _BAR)
             parts += _panel(_NAMES + number * _PANEL, top, panel, scale, names, synced)
         top += _HEAD - 22 + len(names) * _ROW
     width = _NAMES + 4 * _PANEL - (_PANEL - _BAR - 52)

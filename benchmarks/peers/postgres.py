@@ -43,21 +43,15 @@ CREATE TABLE flows (hour int, src_app text COLLATE "C", dest_app text COLLATE "C
 """
 
 
-class _Postgres:
+class PostgresServer:
     """A cluster of its own, with the settings that Debian ships, but for more connections."""
-
-    lighter = "no HTTP, no batch_ids"
-    in_process = False
-    durability = "synced (fsync and synchronous_commit on, as shipped)"
-    name: str
-    about: str
-    table: str
-    upsert: bool
 
     def __init__(self) -> None:
         self._server = Server("PostgreSQL")
+        self.port = 0
 
     def check(self) -> str:
+        """The version. Raises `Missing`."""
         if find_spec("psycopg") is None:
             raise Missing("psycopg is not installed")
         postgres = program(f"{_BIN}/postgres", "postgres")
@@ -65,12 +59,12 @@ class _Postgres:
             [postgres, "--version"], capture_output=True, text=True, check=True
         ).stdout.strip()
 
-    def start(self, folder: Path) -> Sequence[int]:
+    def start(self, folder: Path, schema: str = "") -> int:
+        """Starts it on a folder, with the schema if the folder is new; returns its process."""
         data = folder / "postgres"
         data.mkdir(parents=True, exist_ok=True)
         as_whom = unprivileged(data)
-        port = free_port()
-        (folder / "port").write_text(str(port))
+        self.port = free_port()
         fresh = not (data / "PG_VERSION").exists()
         if fresh:
             subprocess.run(
@@ -80,19 +74,46 @@ class _Postgres:
                 capture_output=True,
                 **as_whom,  # type: ignore[call-overload]
             )
-        command = [program(f"{_BIN}/postgres", "postgres"), "-D", str(data), "-p", str(port)]
+        command = [program(f"{_BIN}/postgres", "postgres"), "-D", str(data), "-p", str(self.port)]
         command += ["-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="]
         command += ["-c", f"max_connections={_CONNECTIONS_MAX}"]
         pid = self._server.start(
-            command, folder / "postgres.log", lambda: _answers(port), **as_whom
+            command, folder / "postgres.log", lambda: _answers(self.port), **as_whom
         )
-        if fresh:
-            with _connect(port) as connection:
-                connection.execute(self.table)
+        if fresh and schema:
+            with _connect(self.port) as connection:
+                connection.execute(schema)
+        return pid
+
+    def stop(self) -> None:
+        """Stops it in order; whoever is connected is hung up on."""
+        self._server.stop(signal.SIGINT)
+
+
+class _Postgres:
+    """What both designs have in common."""
+
+    in_process = False
+    lighter = "no HTTP, no batch_ids"
+    durability = "synced (fsync and synchronous_commit on, as shipped)"
+    name: str
+    about: str
+    table: str
+    upsert: bool
+
+    def __init__(self) -> None:
+        self._server = PostgresServer()
+
+    def check(self) -> str:
+        return self._server.check()
+
+    def start(self, folder: Path) -> Sequence[int]:
+        pid = self._server.start(folder, self.table)
+        (folder / "port").write_text(str(self._server.port))
         return (pid,)
 
     def stop(self) -> None:
-        self._server.stop(signal.SIGINT)
+        self._server.stop()
 
     def connector(self, folder: Path) -> Callable[[], Connection]:
         port = int((folder / "port").read_text())

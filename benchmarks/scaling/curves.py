@@ -132,9 +132,9 @@ BATCH_SIZE = Curve(
     x=Column("records a batch", "batch_records"),
     columns=(Column("connections", "connections"), _RATE, _P50, _P99, _MEMORY),
     panels=(
-        Axes("Records a second", {"{value} connections": "records_per_s"}, "connections", True),
-        Axes("p99 of the answer, ms", {"{value} connections": "p99_ms"}, "connections", True),
-        Axes("CPU s a million", {"{value} connections": "cpu_us_per_record"}, "connections", True),
+        Axes("Records/s, by connections", {"{value}": "records_per_s"}, "connections", True),
+        Axes("p99 in ms, by connections", {"{value}": "p99_ms"}, "connections", True),
+        Axes("CPU s/million, the same", {"{value}": "cpu_us_per_record"}, "connections", True),
     ),
     points=_batch_sizes,
 )
@@ -150,9 +150,9 @@ CONNECTIONS = Curve(
     x=Column("connections", "connections"),
     columns=(Column("records a batch", "batch_records"), _RATE, _P50, _P99, _MEMORY),
     panels=(
-        Axes("Records a second", {"{value} a batch": "records_per_s"}, "batch_records", True),
-        Axes("p99 of the answer, ms", {"{value} a batch": "p99_ms"}, "batch_records", True),
-        Axes("CPU s a million", {"{value} a batch": "cpu_us_per_record"}, "batch_records", True),
+        Axes("Records/s, by batch size", {"{value:,}": "records_per_s"}, "batch_records", True),
+        Axes("p99 in ms, by batch size", {"{value:,}": "p99_ms"}, "batch_records", True),
+        Axes("CPU s/million, by size", {"{value:,}": "cpu_us_per_record"}, "batch_records", True),
     ),
     points=_connections,
 )

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.clients import Posting, measure, over_http
-from benchmarks.run import bodies_of, median_ms, timed_read
+from benchmarks.run import bodies_of, timed_read, warm_reads
 from benchmarks.subject import FLOWTALLY, Running, SubjectFailed, disk_bytes, running
-from benchmarks.traffic import HOUR_OF_READS, Pool, Record, body_of, hour_of_flows, summed
+from benchmarks.traffic import HOUR_OF_READS, Pool, Record, body_of, hour_of_flows
 
 _APPS = 2_000
 _FIRST_HOUR = 400_000
@@ -78,7 +78,8 @@ def measure_held(
         fill_s = time.monotonic() - began_s
         _wait_until_compacted(started, options)
     with running(FLOWTALLY, folder) as started:
-        reads = _reads(started, large, options)
+        cold_ms = 1000 * timed_read(started)
+        warm = warm_reads(started, large, options.repeats)
         measured, times = _post(started, held, options, folder)
         began_s = time.perf_counter()
         status, answer = started.get("/v1/hours")
@@ -89,7 +90,8 @@ def measure_held(
     written = disk_bytes(started.data)
     return {
         **measured,
-        **reads,
+        "cold_ms": cold_ms,
+        **warm,
         "hours_ms": hours_ms,
         "fill_records_per_s": (flows + len(large)) / fill_s,
         "memory_bytes_per_flow": measured["memory_bytes_highest"] / flows,
@@ -113,26 +115,6 @@ def fill(started: Running, bodies: Sequence[bytes] | Iterator[bytes]) -> None:
                 waiting.pop(0).result()
         for one in waiting:
             one.result()
-
-
-def _reads(
-    started: Running, large: Sequence[Record], options: argparse.Namespace
-) -> dict[str, float]:
-    cold_s = timed_read(started)
-    changed_s = []
-    for _ in range(options.repeats):
-        started.post(body_of(large[:1]))
-        changed_s.append(timed_read(started))
-    unchanged_s = [timed_read(started) for _ in range(options.repeats)]
-    expected = summed([(large[0], 1 + options.repeats), *((one, 1) for one in large[1:])])
-    found = json.loads(started.sums(HOUR_OF_READS))
-    if [row["bytes_rx"] for row in found] != [expected[key][0] for key in sorted(expected)]:
-        raise SubjectFailed("the hour that is read has wrong sums")
-    return {
-        "cold_ms": 1000 * cold_s,
-        "changed_ms": median_ms(changed_s),
-        "unchanged_ms": median_ms(unchanged_s),
-    }
 
 
 def _post(

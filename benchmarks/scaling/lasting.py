@@ -81,7 +81,7 @@ def measure_lasting(
             measured, seen = measure(over_http(started), batch_records, bodies, posting)
         assert_sums(started, pool.sums(seen.times))
     acks = sorted(zip(seen.ends_s, seen.waits_s, strict=True))
-    windows = _windows(acks, seen.begun_s, seconds, batch_records, compactions.spans)
+    windows = windows_between(acks, seen.begun_s, seconds, batch_records, compactions.spans)
     third = max(1, len(windows) // 3)
     first, last = (
         sum(window["records_per_s"] for window in some) / third
@@ -102,7 +102,7 @@ def measure_lasting(
     }
 
 
-def _windows(
+def windows_between(
     acks: Sequence[tuple[float, float]],
     begun_s: float,
     seconds: float,
