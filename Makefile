@@ -103,7 +103,7 @@ bench-stores: .venv/.peers ## measure what each store gives and costs; ARGS are 
 	$(BIN)/python -m benchmarks.stores.run $(ARGS)
 
 .venv/.peers: .venv/.ready-dev .venv/.kernel requirements-peers.lock benchmarks/peers/install.sh
-	$(call install,--require-hashes -r requirements-peers.lock)
+	$(call install,--target .venv/peers --require-hashes -r requirements-peers.lock)
 	benchmarks/peers/install.sh
 	@touch $@
 

@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Sequence
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from benchmarks.peers.peer import Connection, Missing, Settled
+from benchmarks.peers.peer import Connection, Settled, package
 from benchmarks.traffic import ExpectedSums
 
 _TABLE = """
@@ -31,9 +29,7 @@ class ChDB:
     in_process = True
 
     def check(self) -> str:
-        if find_spec("chdb") is None:
-            raise Missing("chdb is not installed")
-        chdb: Any = import_module("chdb")
+        chdb = package("chdb")
         return f"chDB {chdb.__version__} (ClickHouse {chdb.engine_version})"
 
     def start(self, folder: Path) -> Sequence[int]:
@@ -45,7 +41,7 @@ class ChDB:
         """There is none to stop either."""
 
     def connector(self, folder: Path) -> Callable[[], Connection]:
-        session: Any = import_module("chdb.session").Session(str(folder / "chdb"))
+        session = package("chdb.session").Session(str(folder / "chdb"))
         session.query(_TABLE)
         lock = threading.Lock()
         return lambda: _ChDBConnection(session, lock)

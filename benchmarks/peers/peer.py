@@ -13,19 +13,22 @@ import pwd
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
-from benchmarks.subject import SubjectFailed
+from benchmarks.subject import ROOT, SubjectFailed
 from benchmarks.traffic import ExpectedSums, Key
 
 FIELDS = ("src_app", "dest_app", "vpc_id", "hour", "bytes_rx", "bytes_tx")
 CONNECTIONS_IN_PROCESS_MAX = 4
 """Of a store in the client's process: its threads only wait for each other."""
+_PACKAGES = str(ROOT / ".venv" / "peers")
 _STARTED_S_MAX = 60.0
 _STOPPED_S_MAX = 60.0
 
@@ -117,6 +120,20 @@ def columns_of(body: bytes) -> list[list[str] | list[int]]:
     the same flows can wait for each other in a circle."""
     rows = sorted((*key, *sums) for key, sums in sums_of(body).items())
     return [list(column) for column in zip(*rows, strict=True)]
+
+
+def package(name: str) -> Any:
+    """A Python package of which only some peers have need. Raises `Missing`.
+
+    They are in a folder of their own, out of everybody else's way: chDB needs pandas, and where
+    that is installed pyarrow imports it, which costs a service a second at its first batch.
+    """
+    if _PACKAGES not in sys.path:
+        sys.path.append(_PACKAGES)
+    try:
+        return import_module(name)
+    except ModuleNotFoundError as error:
+        raise Missing(f"{name} is not installed") from error
 
 
 def program(*names: str) -> str:

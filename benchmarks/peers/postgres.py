@@ -5,19 +5,17 @@ from __future__ import annotations
 import signal
 import subprocess
 from collections.abc import Callable, Sequence
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from benchmarks.peers.peer import (
     Connection,
-    Missing,
     Server,
     Settled,
     columns_of,
     free_port,
     is_listening,
+    package,
     program,
     rows_of,
     unprivileged,
@@ -52,8 +50,7 @@ class PostgresServer:
 
     def check(self) -> str:
         """The version. Raises `Missing`."""
-        if find_spec("psycopg") is None:
-            raise Missing("psycopg is not installed")
+        package("psycopg")
         postgres = program(f"{_BIN}/postgres", "postgres")
         return subprocess.run(
             [postgres, "--version"], capture_output=True, text=True, check=True
@@ -142,7 +139,7 @@ def _answers(port: int) -> bool:
     """It listens before it has recovered, and refuses everybody until then."""
     if not is_listening(port):
         return False
-    psycopg: Any = import_module("psycopg")
+    psycopg = package("psycopg")
     try:
         _connect(port).close()
     except psycopg.OperationalError:
@@ -151,8 +148,7 @@ def _answers(port: int) -> bool:
 
 
 def _connect(port: int) -> Any:
-    psycopg: Any = import_module("psycopg")
-    return psycopg.connect(
+    return package("psycopg").connect(
         f"host=127.0.0.1 port={port} user=flowtally dbname=postgres", autocommit=True
     )
 

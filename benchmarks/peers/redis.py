@@ -5,18 +5,16 @@ from __future__ import annotations
 import signal
 import subprocess
 from collections.abc import Callable, Sequence
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from benchmarks.peers.peer import (
     Connection,
-    Missing,
     Server,
     Settled,
     free_port,
     is_listening,
+    package,
     program,
     sums_of,
 )
@@ -36,8 +34,7 @@ class Redis:
         self._server = Server("Redis")
 
     def check(self) -> str:
-        if find_spec("redis") is None:
-            raise Missing("redis-py is not installed")
+        package("redis")
         return subprocess.run(
             [program("redis-server"), "--version"], capture_output=True, text=True, check=True
         ).stdout.strip()
@@ -57,7 +54,7 @@ class Redis:
 
     def connector(self, folder: Path) -> Callable[[], Connection]:
         port = int((folder / "port").read_text())
-        client: Any = import_module("redis")
+        client = package("redis")
         return lambda: _RedisConnection(client.Redis(port=port))
 
 

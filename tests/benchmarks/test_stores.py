@@ -1,4 +1,4 @@
-"""The run of stores: what is not known is left out, what a kill loses is found, the page is made."""
+"""The run of stores: what is unknown is left out, what a kill loses is found, a page is made."""
 
 from __future__ import annotations
 
