@@ -19,7 +19,7 @@ HOUR_OF_READS = 480_000
 _TAIL = 1.1
 """Zipf's exponent: the busiest app takes part in about one connection of seven."""
 _KINDS = ("frontend", "checkout", "postgres", "identity", "payments", "scoring", "sessions")
-_POOL_RECORDS = 200_000
+POOL_RECORDS = 200_000
 _POOL_BODIES = 20_000
 
 Key = tuple[str, str, str, int]
@@ -50,7 +50,7 @@ class Pool:
     def __init__(self, batch_records: int, records: Sequence[Record] | None = None) -> None:
         self.batch_records = batch_records
         if records is None:
-            bodies = max(1, min(_POOL_RECORDS // batch_records, _POOL_BODIES))
+            bodies = max(1, min(POOL_RECORDS // batch_records, _POOL_BODIES))
             records = generated(bodies * batch_records, seed=1)
         self.batches = [
             records[start : start + batch_records]

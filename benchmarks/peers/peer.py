@@ -1,9 +1,9 @@
 """What a peer is: a store that takes batches of records and can tell the sums of an hour.
 
-A client process (`drive.py`) gets the bodies that Flowtally is posted, parses and sums each with
-msgspec, and hands the rows to the peer by its own driver: the least that a service in front of that
-peer would have to do, without the cost of HTTP. None of them keeps batch_ids: a batch that is
-sent twice counts twice, which no peer here prevents by itself.
+A client process (`drive.py`) gets the bodies that Flowtally is posted and hands them to the peer by
+its own driver, where it reads JSON itself, or else parsed and summed with msgspec: the least that a
+service in front of that peer would have to do, without the cost of HTTP. None of them keeps
+batch_ids: a batch that is sent twice counts twice, which no peer here prevents by itself.
 """
 
 from __future__ import annotations
@@ -150,7 +150,8 @@ def unprivileged(folder: Path) -> dict[str, object]:
     if os.geteuid() != 0:
         return {}
     nobody = pwd.getpwnam("nobody")
-    for parent in (folder, *folder.parents):
+    # Not the folder itself: PostgreSQL wants its own to be closed to others.
+    for parent in folder.parents:
         if parent.stat().st_mode & 0o001 == 0:
             parent.chmod(parent.stat().st_mode | 0o011)
     os.chown(folder, nobody.pw_uid, nobody.pw_gid)

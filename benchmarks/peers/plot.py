@@ -34,13 +34,17 @@ def plot(results: Line) -> str:
     memory = _of(writes, names, most, "memory_bytes_highest")
     mib = [value and (value[0] / _MIB,) for value in memory]
     costs = [
-        _Panel(f"CPU s a million, {_size(size)}", _of(writes, names, size, "cpu_us_per_record"))
+        _Panel(f"CPU s a million, at {size:,}", _of(writes, names, size, "cpu_us_per_record"))
         for size in dict.fromkeys((of_size[0], most))
     ]
-    costs.append(_Panel(f"peak MiB, {_size(most)}", mib))
+    costs.append(_Panel(f"peak memory in MiB, at {most:,}", mib))
     reads = {line["who"]: line for line in results["reads"]}
-    costs.append(_Panel("disk bytes a flow", _of_reads(reads, names, "disk_bytes_per_flow")))
-    bands.append(("What it costs", costs))
+    costs.append(
+        _Panel(
+            "disk bytes a flow, of the hour read", _of_reads(reads, names, "disk_bytes_per_flow")
+        )
+    )
+    bands.append(("What it costs, at so many records a batch", costs))
     flows = next(iter(reads.values()))["flows"] if reads else 0
     kinds = ("cold: the first after a restart", "cold_ms"), ("after a change", "changed_ms")
     bands.append(
@@ -62,8 +66,8 @@ def _drawn(results: Line, names: list[str], bands: list[tuple[str, list[_Panel]]
         drawing.text(
             0,
             22,
-            "Log scales. Outlined: not synced when it is acknowledged, so a power cut loses some."
-            " Ours and rowstore answer HTTP; the others have none in their figures.",
+            "Log scales. Outlined: acknowledged before it is on the disk. The services and"
+            " victoriametrics are posted over HTTP; the others are called by their drivers.",
             "small",
         ),
     ]

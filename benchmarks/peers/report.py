@@ -34,12 +34,12 @@ def page(results: Line) -> str:
 {_about(results)}{left_out}
 
 **The peers do lighter work.** The services are posted JSON over HTTP, check every field, and
-Flowtally counts each batch_id once. A peer gets the same bodies from client processes that parse
-them with msgspec and hand the rows to its own driver: no HTTP is in its figures, except where that
-is how it is fed, and what is sent to it twice counts twice. Each at the best of the numbers of
-connections that were tried; those that run in the client's process are measured with the client,
-and over 4 connections at most. A window lasts until enough was acknowledged, up to ten times as
-long for who is slow. Every sum was held against what was sent.
+Flowtally counts each batch_id once. A peer gets the same bodies from client processes that hand
+them to its own driver, parsed with msgspec unless it reads JSON itself: no HTTP is in its figures,
+except where that is how it is fed, and what is sent to it twice counts twice. Each at the best of
+the numbers of connections that were tried; those that run in the client's process are measured with
+the client, and over 4 connections at most. A window lasts until enough was acknowledged, up to ten
+times as long for who is slow. Every sum was held against what was sent.
 
 {rows(_HEAD, _writes(results))}
 
@@ -48,7 +48,7 @@ long for who is slow. Every sum was held against what was sent.
 Reads of an hour of {flows:,} flows: the first after a restart (files in the system's cache), each
 after a change of that hour, and unchanged. Those of Flowtally and of the row store are answers over
 HTTP, as JSON; the others' are rows in the client's memory. Disk: of that hour alone, after a stop,
-less what an empty one holds.
+less what an empty server holds.
 
 {rows(_READ_HEAD, _reads(results))}
 
@@ -104,7 +104,7 @@ def _ahead(results: Line) -> str:
             rate = best(results["writes"], name, size).get("records_per_s", 0.0)
             if rate > own > 0:
                 found.append(
-                    f"- at {size:,} records a batch **{name}** took {rate / own:.1f} times as many"
+                    f"- at {size:,} a batch **{name}** took {rate / own:.1f} times as many records"
                     f" ({peer['durability']})"
                 )
     reads = {line["who"]: line for line in results["reads"]}

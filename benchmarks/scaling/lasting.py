@@ -31,6 +31,8 @@ _WINDOW_S = 10.0
 _LOOK_EVERY_S = 0.2
 _HALF_LOAD_CONNECTIONS = 64
 """More than are ever busy at half load: none that is due waits for a connection."""
+_BATCHES_ALONE_MAX = 1_000
+"""Made into columns beforehand, and committed in turn."""
 _TABLE = (
     "CREATE TABLE flows (src_app VARCHAR, dest_app VARCHAR, vpc_id VARCHAR, hour INTEGER,"
     " bytes_rx BIGINT, bytes_tx BIGINT)"
@@ -212,7 +214,7 @@ def _commit(bodies: Path, seconds: float, file: Path) -> list[float]:
     database.execute(_TABLE)
     batches = [
         pa.table(dict(zip(FIELDS, columns_of(body), strict=True)))
-        for body in bodies.read_bytes().split(b"\n")
+        for body in bodies.read_bytes().split(b"\n")[:_BATCHES_ALONE_MAX]
     ]
     waits_s: list[float] = []
     end_s = time.monotonic() + seconds

@@ -26,9 +26,9 @@ def page(results: Line) -> str:
 Records a second at so many records a batch, over {tried} connections, whichever was better; p99 and
 the highest memory at {_of_memory(results):,} a batch. Reads of an hour of {flows:,} flows, in ms:
 the first after a restart, after a change of that hour, and unchanged. Disk: of that hour alone,
-less what an empty store holds. The kill is a kill -9 of the service under load, of batches of one
-record; what was acknowledged and then missing is what it lost. Every sum was held against what was
-sent.
+less what an empty database server holds. The kill is a kill -9 of the service under load, of
+batches of one record; what was acknowledged and then missing is what it lost. Every sum was held
+against what was sent.
 
 {rows(_head(results), _stores(results))}
 

@@ -56,6 +56,7 @@ def test_a_wrong_sum_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         read_peer(peer, records, tmp_path / "wrong", repeats=1)
 
 
+@pytest.mark.usefixtures("small_pools")
 def test_a_run_its_page_and_its_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def missing() -> str:
         raise Missing("sqlite is not installed")
@@ -98,7 +99,7 @@ def test_a_run_its_page_and_its_figure(tmp_path: Path, monkeypatch: pytest.Monke
     results["writes"] += [ours, {**ours, "who": "redis", "failed": "it hung up"}]
     results["reads"].append({**results["reads"][0], "who": "flowtally", "changed_ms": 1e9})
     text = page(json.loads(json.dumps(results)))
-    assert "at 10 records a batch **sqlite** took 2.0 times as many" in text
+    assert "at 10 a batch **sqlite** took 2.0 times as many records" in text
     assert "**redis** was left out: redis-server is not installed" in text
     drawn = ElementTree.fromstring(plot(results))
     bars = drawn.findall("{http://www.w3.org/2000/svg}rect")

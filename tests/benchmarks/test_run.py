@@ -45,6 +45,7 @@ def test_bodies_and_their_sums_are_of_the_same_records(tmp_path: Path) -> None:
     assert total == 3 * sum(record["bytes_rx"] for record in body)
 
 
+@pytest.mark.usefixtures("small_pools")
 def test_a_run_measures_both_services_and_keeps_the_results(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from xml.etree import ElementTree
 
+import pytest
+
 from benchmarks.command import begun
 from benchmarks.results import Line
 from benchmarks.scaling.curves import CURVES
@@ -42,6 +44,7 @@ def test_windows_of_a_run() -> None:
     assert third["p99_ms"] == 100.0
 
 
+@pytest.mark.usefixtures("small_pools")
 def test_points_their_page_and_their_figures(tmp_path: Path) -> None:
     options = parse([*OPTIONS.split(), "--results", str(tmp_path)])
     results = begun(options, tmp_path)

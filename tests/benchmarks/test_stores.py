@@ -18,6 +18,7 @@ def test_what_a_kill_loses_of_a_store_that_keeps_all(tmp_path: Path) -> None:
     assert found["missing"] == 0
 
 
+@pytest.mark.usefixtures("small_pools")
 def test_a_run_and_its_page(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
