@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
+import signal
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +56,10 @@ def run(
     as each of the pages, by their names' ends; prints the one in Markdown. `target` is what `make`
     calls it."""
     given = shlex.join(sys.argv[1:] if arguments is None else arguments)
-    with tempfile.TemporaryDirectory(prefix="flowtally-bench-", dir=options.folder) as folder:
+    with (
+        _ended_in_order(),
+        tempfile.TemporaryDirectory(prefix="flowtally-bench-", dir=options.folder) as folder,
+    ):
         results = begun(options, Path(folder))
         results.found.setdefault("command", f'make {target} ARGS="{given}"'.replace(' ARGS=""', ""))
         results.keep()
@@ -64,6 +69,20 @@ def run(
         if (text := page(results.found)) is not None:
             (options.results / f"{options.name}{end}").write_text(text)
     print(pages[".md"](results.found))
+
+
+@contextmanager
+def _ended_in_order() -> Iterator[None]:
+    """A run that is told to end leaves no server behind, and no folder."""
+
+    def leave(number: int, frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def begun(options: argparse.Namespace, folder: Path) -> Results:
