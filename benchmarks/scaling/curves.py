@@ -100,7 +100,7 @@ FLOWS = Curve(
     " that is read. After a restart: reads; then updates of any of the flows, 1,000 records a batch"
     " over 8 connections; then it compacts, stops, and the disk is looked at.",
     reason="A batch is acknowledged from the journal, which does not know how many flows there are;"
-    " what grows is the compaction beside it, which rewrites an arrival hour when a quarter of it"
+    " what grows is the compaction beside it, which rewrites an arrival hour when a good part of it"
     " is new. A read touches the row groups of its hour only, since compacted rows lie in the order"
     " of hours. Memory is DuckDB's buffers, up to its own limit. Disk bytes a flow fall until the"
     " fixed parts of the files no longer count.",
@@ -187,8 +187,8 @@ RUN_LENGTH = Curve(
     " silence is a time in which no batch was acknowledged; whether a compaction ended in a window"
     " is asked of `/health`.",
     reason="Nothing that a batch costs depends on how long the service runs: batch_ids are kept on"
-    " disk, the journal lets go of what is summed, and compaction keeps pace since it takes a"
-    " quarter of new rows at least. Compaction and checkpoints work beside the journal and not"
+    " disk, the journal lets go of what is summed, and compaction keeps pace since it waits until a"
+    " good part of an hour is new. Compaction and checkpoints work beside the journal and not"
     " before it, so they slow answers by the processor time that they take, and stop none.",
     x=Column("seconds", "at_s"),
     columns=(
