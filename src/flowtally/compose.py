@@ -89,6 +89,20 @@ def make_store(settings: Settings, clock: Clock, on_step: OnStep = ignore) -> Fl
             else None,
             on_step=on_step,
         )
+    if settings.store == "hourly":
+        from flowtally.stores.hourly.store import HourlySettings, HourlyStore
+        from flowtally.stores.journal_keeper import KeepingPeriods
+
+        return HourlyStore(
+            settings.data,
+            clock,
+            HourlySettings(
+                KeepingPeriods(retention_ms, batch_ids_keep_ms),
+                settings.pending_bytes_max,
+                settings.aggregate_interval_s,
+            ),
+            on_step,
+        )
     from flowtally.stores.duckdb.store import DuckdbSettings, DuckdbStore
 
     return DuckdbStore(
@@ -114,10 +128,22 @@ class Verification:
 def verify_data(data: Path) -> Verification:
     """Verifies a stopped data folder. Raises `DataFolderError`, `FolderInUse` where one runs."""
     from flowtally.stores.duckdb.verify import verify_folder
+    from flowtally.stores.hourly import files as hourly
     from flowtally.stores.memory_snapshot import holds_memory, verify_snapshot
     from flowtally.wire.answers import encode_ledger
 
     if holds_memory(data):
         return Verification(encode_ledger(verify_snapshot(data)), ())
+    if hourly.holds_hourly(data):
+        found = hourly.verify_folder(data, SystemClock())
+        return Verification(encode_ledger(found.ledger), found.faults)
     report = verify_folder(data, SystemClock())
     return Verification(encode_ledger(report.ledger), report.faults)
+
+
+def aggregate_data(data: Path) -> int:
+    """Brings all that was acknowledged into the sums of a stopped data folder; returns how many
+    batches that were. Raises `DataFolderError`, `FolderInUse` where a service runs."""
+    from flowtally.stores.hourly.files import aggregate_folder
+
+    return aggregate_folder(data, SystemClock())

@@ -59,8 +59,9 @@ class Settings:
 
     store: str = _setting(
         "duckdb",
-        "what keeps the sums: duckdb (on disk) or memory (nothing but snapshots is kept)",
-        choices=("duckdb", "memory"),
+        "what keeps the sums: duckdb (on disk), hourly (on disk, summed on a schedule) or memory"
+        " (nothing but snapshots is kept)",
+        choices=("duckdb", "hourly", "memory"),
     )
     data: Path = _setting(Path("data"), "the data folder; a service makes it if it is missing")
     snapshot_interval_s: float = _setting(
@@ -70,6 +71,13 @@ class Settings:
         "seconds",
         least=0,
         most=86_400,
+    )
+    aggregate_interval_s: float = _setting(
+        3_600.0,
+        "how often the hourly store sums what came in; sooner once half of pending_bytes_max waits",
+        "seconds",
+        least=1,
+        most=7 * 86_400,
     )
     host: str = _setting("127.0.0.1", "the address to listen on")
     port: int = _setting(8080, "the port to listen on; 0 takes a free one", least=0, most=65535)

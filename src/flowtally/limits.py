@@ -78,6 +78,8 @@ APPLY_INTERVAL_S = 1.0
 """How long pending tallies may wait when nobody reads: larger transactions cost less."""
 CLOSE_APPLY_S = 3.0
 """How long a stop goes on applying what is pending; the process is gone within 10 s."""
+AGGREGATE_BYTES_MAX = 16 * MIB
+"""Journal bytes that an aggregation reads at once; what they are merged into is bounded by rows."""
 READ_BARRIER_S = 0.25
 """How long a read waits for the applier before it sums the pending tallies itself."""
 HOUR_REVISIONS_MAX = 100_000

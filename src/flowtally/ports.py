@@ -65,6 +65,11 @@ class FlowSink(Component):
         Raises `NotAccepting` where the promise cannot be kept.
         """
 
+    async def settle(self) -> None:
+        """Returns once all that `write` had returned for is in what reads answer. Where that is
+        so already (`visible_on_return`) there is nothing to do; elsewhere what does it later is
+        brought to do it now. Raises `NotAccepting` where it cannot be done."""
+
     @abstractmethod
     def refusing(self) -> str | None:
         """Why a `write` would be refused now, in a sentence, or None if it would be taken."""
@@ -81,6 +86,7 @@ class FlowSource(Component):
     Consistency: a read sees each batch whole or not at all, and never an older state than a read
         that ended before it began. What a `visible_on_return` sink acknowledged before a read
         began is in its answer.
+        What another one acknowledged comes later; until it is there, `is_partial` says so.
     Exactness: sums are exact integers of up to 38 digits.
     """
 
@@ -92,6 +98,13 @@ class FlowSource(Component):
     @abstractmethod
     async def revision(self, hour: int) -> Revision:
         """How the hour stands, cheaply: in the common case without touching the disk."""
+
+    async def is_partial(self, hour: int) -> bool:
+        """Whether more of the hour is known to be on its way: acknowledged, and not yet in its
+        sums. Cheap. It belongs to no revision: it changes while the sums stay as they are, and
+        where it is False, all that was acknowledged before it was asked for is in every answer
+        that is asked for afterwards. So ask for it first."""
+        return False
 
     @abstractmethod
     async def sums(self, hour: int) -> Sums:

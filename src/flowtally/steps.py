@@ -1,8 +1,9 @@
 """Names for the moments at which a crash would be most awkward.
 
-The journal, the applier, the compaction, the retention and the snapshots call `on_step(name)`
-between the steps of their work. In service that does nothing; the crash tests pass a function that
-kills the process at one of these names, and so prove that every one is a safe place to die.
+Whatever changes the disk (the journal, what empties it, compaction, retention, snapshots) calls
+`on_step(name)` between the steps of its work. In service that does nothing; the crash tests pass a
+function that kills the process at one of these names, and so prove that every one is a safe place
+to die.
 """
 
 from __future__ import annotations
@@ -23,6 +24,9 @@ STEPS = (
     "compact.written",  # base and recent rows are summed, not committed
     "compact.committed",
     "checkpoint.done",  # DuckDB's write-ahead log is in its database file
+    "aggregate.read",  # pending tallies are read and merged, nothing is written
+    "aggregate.written",  # they are in the results' transaction, which is not committed
+    "aggregate.committed",  # the results have committed, the journal does not know
     "expire.journalled",  # the decision to expire is in the journal
     "expire.written",  # expired rows are deleted, not committed
     "expire.committed",

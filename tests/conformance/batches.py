@@ -48,7 +48,9 @@ def batch_of(records: Sequence[Record], key: str | None = None) -> Batch:
 
 
 async def rows_of(store: FlowStore, hour: int) -> list[Record]:
-    """What a read of the hour answers, as the oracle writes it."""
+    """What a read of the hour answers once all that was acknowledged is in view, as the oracle
+    writes it. Where a batch is visible on return, settling does nothing."""
+    await store.settle()
     table = (await store.sums(hour)).table
     return [
         {**row, "bytes_rx": int(row["bytes_rx"]), "bytes_tx": int(row["bytes_tx"])}

@@ -51,6 +51,7 @@ class StoreContract:
             assert list(await store.write([batch_of([], "key")])) == [
                 Receipt("key", 0, 0, repeated=True)
             ]
+            await store.settle()
             assert await store.hours() == []
             assert (await store.ledger()).total().accepted.batches == 1
 
@@ -64,8 +65,10 @@ class StoreContract:
                 False,
                 True,
             ]
+            await store.settle()
             before = await store.revision(1)
             assert list(await store.write([batch])) == [Receipt("key", 1, 1, repeated=True)]
+            await store.settle()
             assert await store.revision(1) == before
             assert await rows_of(store, 1) == [record()]
 
@@ -93,6 +96,7 @@ class StoreContract:
             tally = Tally({("a", "b", "v", 1): [2**70, 2**64, 100_000]})
             for _ in range(3):
                 await store.write([Batch("x", False, b"f", tally, 100_000)])
+            await store.settle()
             assert await rows_of(store, 1) == [record(rx=3 * 2**70, tx=3 * 2**64)]
             [hour] = await store.hours()
             assert (hour.bytes_rx, hour.records) == (3 * 2**70, 300_000)
@@ -116,16 +120,19 @@ class StoreContract:
         async def story(store: FlowStore, clock: ManualClock) -> None:
             assert (await store.revision(1)).number == 0
             await store.write([batch_of([record()])])
+            await store.settle()
             first = await store.revision(1)
             assert first.number > 0
             assert first.changed_ms == clock.now_ms()
             clock.advance_ms(5)
             await store.write([batch_of([record(hour=2)])])
+            await store.settle()
             assert await store.revision(1) == first
             assert (await store.sums(1)).revision == first
             second = await store.revision(2)
             assert second.changed_ms == clock.now_ms()
             await store.write([batch_of([record()])])
+            await store.settle()
             assert (await store.revision(1)).number > first.number
 
         self.subject.run(tmp_path, story)
@@ -134,6 +141,7 @@ class StoreContract:
         async def story(store: FlowStore, clock: ManualClock) -> None:
             records = [record(hour=LAST_HOUR), record(), record(), record(src="x", hour=0)]
             await store.write([batch_of(records)])
+            await store.settle()
             found = await store.hours()
             assert [(one.hour, one.flows, one.records, one.bytes_tx) for one in found] == [
                 (0, 1, 1, 2),
@@ -165,6 +173,7 @@ class StoreContract:
     def test_retention_counts_from_arrival(self, tmp_path: Path) -> None:
         async def story(store: FlowStore, clock: ManualClock) -> None:
             await store.write([batch_of([record(hour=LAST_HOUR), record(hour=5)], "old")])
+            await store.settle()
             before = await store.revision(5)
             clock.advance_ms(2 * HOUR_MS)
             await store.write([batch_of([record(hour=5)], "young")])
@@ -244,6 +253,7 @@ class StoreContract:
                 seen = 0
                 while not done.is_set():
                     acknowledged = written
+                    await store.settle()
                     counts = [one.records for one in await store.hours()] or [0, 0]
                     assert counts[0] == counts[1], "half a batch"
                     assert counts[0] >= 2 * max(seen, acknowledged), "a falling total"

@@ -14,6 +14,8 @@ from pathlib import Path
 from flowtally.clock import ManualClock
 from flowtally.ports import FlowStore
 from flowtally.stores.duckdb.store import DuckdbSettings, DuckdbStore
+from flowtally.stores.hourly.store import HourlySettings, HourlyStore
+from flowtally.stores.journal_keeper import KeepingPeriods
 from flowtally.stores.memory import MemoryStore
 from flowtally.stores.memory_taker import Snapshots
 from tests.conformance.batches import HOUR_MS
@@ -108,3 +110,19 @@ class Duckdb(Subject):
         await store.tidy()
         # A read would not wait longer than the read barrier for the expiry to be carried out.
         assert await store.applier.wait_applied(store.journal.last_sequence, 60)
+
+
+class Hourly(Subject):
+    survives_restart = True
+
+    def make_store(self, folder: Path, clock: ManualClock, periods: Periods) -> FlowStore:
+        return HourlyStore(
+            folder,
+            clock,
+            HourlySettings(KeepingPeriods(periods.retention_ms, periods.batch_ids_keep_ms)),
+        )
+
+    async def expire(self, store: FlowStore) -> None:
+        assert isinstance(store, HourlyStore)
+        await store.keeper.tidy()
+        await store.settle()

@@ -250,8 +250,12 @@ class CountingSource:
     def __init__(self, source: object) -> None:
         self._source = source
         self.reads = 0
+        self.more_to_come = False
         self.gate = asyncio.Event()
         self.gate.set()
+
+    async def is_partial(self, hour: int) -> bool:
+        return self.more_to_come
 
     async def revision(self, hour: int) -> Revision:
         found: Revision = await self._source.revision(hour)  # type: ignore[attr-defined]
@@ -338,6 +342,23 @@ def test_partial_ends_five_minutes_after_the_last_change(filled: Service) -> Non
     assert filled.get("/v1/flows?hour=1").header("flowtally-partial") == "true"
     filled.clock.advance_ms(1)
     assert filled.get("/v1/flows?hour=1").header("flowtally-partial") is None
+
+
+def test_partial_where_the_source_knows_of_more(filled: Service, source: CountingSource) -> None:
+    """It belongs to no revision: the same answer is partial, and then it is not."""
+    filled.clock.advance_ms(5 * 60_000)
+    tag = filled.get("/v1/flows?hour=1").header("etag") or ""
+    for more_to_come, told in ((False, None), (True, "true"), (False, None)):
+        source.more_to_come = more_to_come
+        reply = filled.get("/v1/flows?hour=1")
+        assert (reply.status, reply.header("etag")) == (200, tag)
+        assert reply.header("flowtally-partial") == told
+        again = filled.get("/v1/flows?hour=1", {"If-None-Match": tag})
+        assert (again.status, again.header("flowtally-partial")) == (304, told or "false")
+    assert source.reads == 1
+    source.more_to_come = True
+    empty = filled.get("/v1/flows?hour=7")
+    assert (empty.body, empty.header("flowtally-partial")) == (b"[]", "true")
 
 
 def test_a_read_that_takes_too_long(make_service: Callable[..., Service]) -> None:

@@ -54,10 +54,17 @@ class Reads:
         form = sums_format(exchange.header(b"accept"), found.get("format"))
         coding = answer_coding(exchange.header(b"accept-encoding"))
         async with self._deadline():
+            # First, as the port asks for it: never is an old answer taken for a whole one.
+            partial = await self._services.source.is_partial(hour)
             revision = await self._services.source.revision(hour)
             tag = _etag(hour, revision, form, coding)
             if _matches(exchange.header(b"if-none-match"), tag):
-                headers = {"ETag": tag, **self._headers(revision)}
+                # Told either way: of what a cache has, it keeps each header that is not told anew.
+                headers = {
+                    "ETag": tag,
+                    "Flowtally-Partial": "false",
+                    **self._headers(revision, partial),
+                }
                 return Response(status_code=NOT_MODIFIED, headers=headers)
             answer = await self._cache.get(
                 (hour, form, coding), revision, lambda: self._answer(hour, form, coding)
@@ -65,7 +72,7 @@ class Reads:
         headers = {
             "ETag": _etag(hour, answer.revision, form, coding),
             "Flowtally-Records": str(answer.flows),
-            **self._headers(answer.revision),
+            **self._headers(answer.revision, partial),
         }
         if answer.coding is not None:
             headers["Content-Encoding"] = answer.coding
@@ -99,7 +106,7 @@ class Reads:
             body, used = await asyncio.to_thread(encode)
         return Answer(sums.revision, sums.table.num_rows, body, used)
 
-    def _headers(self, revision: Revision) -> dict[str, str]:
+    def _headers(self, revision: Revision, partial: bool) -> dict[str, str]:
         headers = {
             "Flowtally-Revision": str(revision.number),
             "Vary": "Accept, Accept-Encoding",
@@ -109,8 +116,9 @@ class Reads:
         if changed is not None and revision.changed_ms is not None:
             headers["Flowtally-Last-Change"] = changed
             age_ms = self._services.clock.now_ms() - revision.changed_ms
-            if age_ms < limits.PARTIAL_INTERVAL_MS:
-                headers["Flowtally-Partial"] = "true"
+            partial = partial or age_ms < limits.PARTIAL_INTERVAL_MS
+        if partial:
+            headers["Flowtally-Partial"] = "true"
         return headers
 
     @asynccontextmanager

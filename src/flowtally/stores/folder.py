@@ -15,22 +15,36 @@ from pathlib import Path
 
 from flowtally.errors import DataFolderError, FolderInUse
 
+_OWNERS = {
+    "sums.duckdb": ("duckdb",),
+    "results.sqlite": ("hourly",),
+    "memory.parquet": ("memory",),
+    "memory.open": ("memory",),
+    "journal.sqlite": ("duckdb", "hourly"),
+}
+"""Which stores a file may be of. By its journal alone a folder is not told: nothing has been summed
+yet, and either of them may begin."""
+
 
 class DataFolder:
     """See the module. `open` takes the folder, `close` gives it back."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, store: str = "duckdb") -> None:
         self.path = path
+        self.store = store
         self.journal = path / "journal.sqlite"
         self.sums = path / "sums.duckdb"
+        self.results = path / "results.sqlite"
         self.lock = path / "lock"
         self._lock_descriptor: int | None = None
 
     def open(self, create: bool = True) -> None:
         """Makes the folder if it is missing and takes it for this process.
 
-        Raises `FolderInUse` naming the process that has it, or `DataFolderError`.
+        Raises `FolderInUse` naming the process that has it, or `DataFolderError`, also where it
+        holds another store's data.
         """
+        self._refuse_foreign()
         # Every file of this process that follows is made for its owner only (0600): flows tell
         # who talks to whom. DuckDB and SQLite make files of their own, so it cannot be per file.
         os.umask(0o077)
@@ -55,6 +69,15 @@ class DataFolder:
             ) from error
         self._lock_descriptor = descriptor
         self.sign()
+
+    def _refuse_foreign(self) -> None:
+        for name, owners in _OWNERS.items():
+            if self.store not in owners and (self.path / name).exists():
+                owner = " or ".join(owners)
+                raise DataFolderError(
+                    f"{self.path} holds the data of the store {owner} ({name}); start that one, or"
+                    f" give the {self.store} store a folder of its own with --data"
+                )
 
     def sign(self, url: str | None = None) -> None:
         """Writes into the lock file who holds it, and where it can be reached."""

@@ -42,7 +42,7 @@ class MemoryFolder:
     """The folder: `open` takes it, `load` reads the snapshot, `save` replaces it."""
 
     def __init__(self, path: Path, on_step: OnStep = ignore) -> None:
-        self._folder = DataFolder(path)
+        self._folder = DataFolder(path, "memory")
         self._on_step = on_step
         self.snapshot = path / "memory.parquet"
         self._beside = path / "memory.parquet.new"
@@ -51,12 +51,6 @@ class MemoryFolder:
     def open(self, create: bool = True) -> None:
         """Takes the folder for this process. Raises `FolderInUse`, or `DataFolderError` where it
         holds another store's data."""
-        for foreign in (self._folder.journal, self._folder.sums):
-            if foreign.exists():
-                raise DataFolderError(
-                    f"{self._folder.path} holds another store's data ({foreign.name}); give the"
-                    " memory store a folder of its own with --data"
-                )
         self._folder.open(create)
 
     def close(self) -> None:

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from flowtally.ingest.journal_rows import Pending
 from flowtally.model import Revision, Tally
-from flowtally.stores.duckdb import incoming
-from flowtally.stores.duckdb.incoming import incoming_of
+from flowtally.stores import incoming
+from flowtally.stores.incoming import incoming_of
 from flowtally.wire.blob import encode_tally
 
 NUMBERS = st.sampled_from([0, 1, 2**53 - 1, 2**64, 2**100])

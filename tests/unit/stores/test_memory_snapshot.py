@@ -238,7 +238,7 @@ def test_a_folder_belongs_to_one_process_and_one_store(tmp_path: Path) -> None:
     other = tmp_path / "other"
     other.mkdir()
     (other / "journal.sqlite").touch()
-    with pytest.raises(DataFolderError, match="another store's data"):
+    with pytest.raises(DataFolderError, match="the data of the store duckdb or hourly"):
         asyncio.run(make(other, ManualClock()).start())
     assert not holds_memory(other)
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from flowtally.ingest.journal_rows import Pending
 from flowtally.steps import OnStep
-from flowtally.stores.duckdb.incoming import Incoming, incoming_of
+from flowtally.stores.incoming import Incoming, incoming_of
 
 _APPEND = """
 INSERT INTO recent

@@ -15,7 +15,7 @@ import duckdb
 from flowtally.ingest.journal_rows import AcceptedLine, Pending
 from flowtally.model import Account, HourSummary, Ledger, LedgerLine, Revision, Sums
 from flowtally.stores.duckdb.database import SUMS, Database, applied_of
-from flowtally.stores.duckdb.incoming import incoming_of
+from flowtally.stores.incoming import incoming_of
 from flowtally.wire import kernel
 
 _ROWS = "SELECT arrival_hour, hour, src_app, dest_app, vpc_id, bytes_rx, bytes_tx, records"
