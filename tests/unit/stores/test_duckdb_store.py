@@ -18,7 +18,9 @@ import pytest
 from flowtally import limits
 from flowtally.clock import ManualClock
 from flowtally.errors import DamagedData, DataFolderError, FolderInUse, NotAccepting
+from flowtally.ingest import journal, journal_snapshot
 from flowtally.ingest.journal import Journal
+from flowtally.ingest.journal_rows import AcceptedLine, read_ledger
 from flowtally.model import Batch, Tally
 from flowtally.stores.duckdb import compaction
 from flowtally.stores.duckdb.store import DuckdbSettings, DuckdbStore
@@ -146,6 +148,33 @@ def test_no_bound_on_what_is_pending_cuts_a_read(
     in_loop(story)
 
 
+def test_a_commit_in_the_middle_of_a_ledger_is_wholly_in_it_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Just before the ledger reads what was accepted, one more batch is."""
+
+    async def story() -> None:
+        store = DuckdbStore(tmp_path, ManualClock())
+        await store.start()
+        await store.write([batch(1)])
+        loop = asyncio.get_running_loop()
+
+        def after_a_commit(reader: sqlite3.Connection) -> list[AcceptedLine]:
+            asyncio.run_coroutine_threadsafe(store.write([batch(2)]), loop).result()
+            return read_ledger(reader)
+
+        for module in (journal, journal_snapshot):
+            monkeypatch.setattr(module, "read_ledger", after_a_commit)
+        ledger = await store.ledger()
+        assert ledger.balances, ledger
+        assert ledger.total().accepted.batches == 1
+        monkeypatch.undo()
+        assert (await store.ledger()).total().accepted.batches == 2
+        await store.close()
+
+    in_loop(story)
+
+
 def test_no_revision_from_before_an_expiry_comes_back(tmp_path: Path) -> None:
     """A read that began before it notes what it found after it."""
     clock = ManualClock()
@@ -170,10 +199,10 @@ def test_a_damaged_tally_is_named_and_nothing_is_read_as_if_it_were_not_there(
     tmp_path: Path,
 ) -> None:
     async def story() -> None:
-        journal = Journal(tmp_path / "journal.sqlite", ManualClock())
-        journal.open()
-        journal.commit([batch(1)])
-        journal.close()
+        begun = Journal(tmp_path / "journal.sqlite", ManualClock())
+        begun.open()
+        begun.commit([batch(1)])
+        begun.close()
         other = sqlite3.connect(tmp_path / "journal.sqlite")
         with other:
             other.execute("UPDATE pending SET tally = zeroblob(length(tally))")

@@ -27,6 +27,7 @@ from flowtally.errors import (
     NotAccepting,
 )
 from flowtally.ingest.journal import Journal
+from flowtally.ingest.journal_snapshot import journal_snapshot
 from flowtally.model import (
     Batch,
     HourSummary,
@@ -202,9 +203,13 @@ class DuckdbStore(FlowStore):
         raise NotAccepting(_UNREADABLE, retry_after_s=5)
 
     def _ledger(self) -> Ledger:
-        pending = self.journal.pending(self.applier.applied)
+        # Both of one moment: a commit between the two would be accepted and nowhere else.
+        with journal_snapshot(self.journal.path) as moment:
+            pieces = moment.pending(self.applier.applied, limits.APPLY_BYTES_MAX)
+            pending = [entry for piece in pieces for entry in piece]
+            accepted = moment.accepted()
         with snapshot(self.database, pending) as now:
-            return now.ledger(self.journal.accepted())
+            return now.ledger(accepted)
 
     async def _read(self, query: Callable[[Snapshot], Answer]) -> Answer:
         """Answers from DuckDB once it has all that was acknowledged before; where that takes too
