@@ -51,6 +51,11 @@ async def rows_of(store: FlowStore, hour: int) -> list[Record]:
     """What a read of the hour answers once all that was acknowledged is in view, as the oracle
     writes it. Where a batch is visible on return, settling does nothing."""
     await store.settle()
+    return await rows_as_they_are(store, hour)
+
+
+async def rows_as_they_are(store: FlowStore, hour: int) -> list[Record]:
+    """What a read of the hour answers now."""
     table = (await store.sums(hour)).table
     return [
         {**row, "bytes_rx": int(row["bytes_rx"]), "bytes_tx": int(row["bytes_tx"])}

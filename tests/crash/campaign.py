@@ -119,7 +119,8 @@ def attack(
     outcome.first_start_s = service.start_ready()
     expected = Expected()
     writers = Writers(service.port, seed, expected)
-    readers = Readers(service.port, seed, expected)
+    visible_on_return = service.launch.store != "hourly"
+    readers = Readers(service.port, seed, expected, visible_on_return=visible_on_return)
     writers.start()
     readers.start()
     try:

@@ -22,13 +22,18 @@ from flowtally.clock import SystemClock
 from flowtally.config import Settings
 from flowtally.errors import FlowtallyError
 from flowtally.steps import STEPS
+from flowtally.stores import journal_keeper
 from flowtally.stores.duckdb import applier, compaction, store
+from flowtally.stores.hourly import aggregator, gathering, hour_parts
 from tests.crash.service import Launch
 
 _SMALL: tuple[tuple[ModuleType, str, float], ...] = (
     (compaction, "ROWS_MIN", 60),
     (applier, "QUIET_S", 0.3),
     (applier, "CHECKPOINT_BYTES", 64 * 1024),
+    (aggregator, "RETRY_S", 0.3),
+    (gathering, "FLOWS_MAX", 60),
+    (hour_parts, "PART_FLOWS_MAX", 20),
 )
 
 
@@ -71,6 +76,8 @@ def set_disk_free_bytes_min(count: int) -> None:
     """No setting of the product, as nobody but a test would want to change it."""
     defaults = store.DuckdbSettings
     store.DuckdbSettings = partial(defaults, disk_free_bytes_min=count)  # type: ignore[assignment,misc]
+    periods = journal_keeper.KeepingPeriods
+    journal_keeper.KeepingPeriods = partial(periods, disk_free_bytes_min=count)  # type: ignore[assignment,misc]
 
 
 def launch(order: bytes) -> int:
@@ -81,6 +88,7 @@ def launch(order: bytes) -> int:
     settings = Settings(
         store=wanted.store,
         snapshot_interval_s=wanted.snapshot_interval_s,
+        aggregate_interval_s=wanted.aggregate_interval_s,
         data=Path(wanted.data),
         port=wanted.port,
         access_log=False,

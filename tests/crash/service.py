@@ -52,6 +52,7 @@ class Launch:
     """... when it comes up for the so-manieth time."""
     store: str = "duckdb"
     snapshot_interval_s: float = 0.0
+    aggregate_interval_s: float = 3600.0
     clock_ahead_ms: int = 0
     """How far the service's clock is ahead of the machine's."""
     disk_free_bytes_min: int = DISK_FREE_BYTES_MIN

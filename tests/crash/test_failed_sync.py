@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.crash.accounts import assert_exact, assert_sound
+from tests.crash.accounts import assert_exact, assert_nothing_extra, assert_sound
 from tests.crash.calls import get
 from tests.crash.expected import Expected
 from tests.crash.failing import assert_refuses, assert_resumes, writing
@@ -100,6 +100,30 @@ def test_a_failed_sync_of_the_sums(service: Service, faults: Faults, seed: int) 
         assert_resumes(service, writers, expected)
     assert service.stop() == 0, service.output()
     assert_sound(service.data, expected)
+
+
+def test_a_failed_sync_of_the_results(service: Service, faults: Faults, seed: int) -> None:
+    """The journal holds what they lack, so batches are taken; the runs fail until it is mended."""
+    service.set(store="hourly", aggregate_interval_s=0.05)
+    service.start_ready()
+    expected = Expected()
+    with writing(service, seed, expected) as writers:
+        faults.fail_syncs_of("results.sqlite")
+        wait_for(lambda: _run_failed(service), READY_S_MAX, "no run has failed")
+        assert writers.wait_acknowledged(20, READY_S_MAX), writers.counts
+        assert_nothing_extra(service, expected)
+        faults.mend()
+        assert_resumes(service, writers, expected)
+    assert not _run_failed(service)
+    assert service.stop() == 0, service.output()
+    assert_sound(service.data, expected)
+
+
+def _run_failed(service: Service) -> bool:
+    parts = get(service.port, "/health").json()["parts"]
+    [found] = [part for part in parts if part["name"] == "aggregator"]
+    assert found["state"] in ("ok", "warning"), found
+    return bool(found["last_error"])
 
 
 def test_the_folder_cannot_be_synced(service: Service, faults: Faults, seed: int) -> None:

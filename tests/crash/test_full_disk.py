@@ -7,8 +7,11 @@ import os
 import resource
 from pathlib import Path
 
-from tests.crash.accounts import assert_sound
-from tests.crash.failing import suffers
+import pytest
+
+from tests.crash.accounts import assert_nothing_extra, assert_sound
+from tests.crash.expected import Expected
+from tests.crash.failing import assert_resumes, suffers, wait_refused, writing
 from tests.crash.service import Service
 
 _MIB = 1024 * 1024
@@ -28,9 +31,29 @@ def test_a_full_disk(service_on_small_disk: Service, seed: int) -> None:
     assert_sound(service.data, expected)
 
 
-def test_a_nearly_full_disk(service_on_small_disk: Service, seed: int) -> None:
+def test_a_full_disk_and_a_run_that_is_due(service_on_small_disk: Service, seed: int) -> None:
+    """Neither file of the hourly store can grow; what is refused is not counted, and what is
+    acknowledged all the same, in the room that is left, is."""
+    service = service_on_small_disk
+    service.set(disk_free_bytes_min=0, store="hourly", aggregate_interval_s=0.05)
+    ballast = service.data.parent / "ballast"
+    service.start_ready()
+    expected = Expected()
+    with writing(service, seed, expected) as writers:
+        _fill(ballast, leave_bytes=0)
+        wait_refused(writers)
+        assert_nothing_extra(service, expected)
+        ballast.unlink()
+        assert_resumes(service, writers, expected)
+    assert service.stop() == 0, service.output()
+    assert_sound(service.data, expected)
+
+
+@pytest.mark.parametrize("store", ["duckdb", "hourly"])
+def test_a_nearly_full_disk(service_on_small_disk: Service, seed: int, store: str) -> None:
     """Some MiB are left: enough for the commits under way, too few to begin another."""
     service = service_on_small_disk
+    service.set(store=store, aggregate_interval_s=0.05)
     ballast = service.data.parent / "ballast"
     expected = suffers(
         service, seed, lambda: _fill(ballast, leave_bytes=24 * _MIB), ballast.unlink, "disk"

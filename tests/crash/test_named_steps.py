@@ -19,13 +19,29 @@ from tests.crash.writers import Writers
 _WRITERS = 4
 _DAY_MS = 24 * 3_600_000
 _KILLED = -9
+_INTERVAL_S = 0.05
+
+
+_STORES = (
+    ("duckdb", ("commit.", "apply.", "discard.", "compact.", "checkpoint.")),
+    ("hourly", ("aggregate.", "discard.")),
+)
+"""What commits is the same in both."""
+
+
+def test_every_step_is_died_at() -> None:
+    """Those of the memory store's snapshots have tests of their own."""
+    named = [*(prefix for _, prefixes in _STORES for prefix in prefixes), "expire.", "snapshot."]
+    assert [step for step in STEPS if not step.startswith(tuple(named))] == []
 
 
 @pytest.mark.parametrize(
-    "step", [step for step in STEPS if not step.startswith(("expire.", "snapshot."))]
+    ("store", "step"),
+    [(store, step) for store, prefixes in _STORES for step in STEPS if step.startswith(prefixes)],
 )
-def test_dies_at(service: Service, seed: int, step: str) -> None:
+def test_dies_at(service: Service, seed: int, store: str, step: str) -> None:
     """Two deaths at the step, then life goes on, and every sum is exact."""
+    service.set(store=store, aggregate_interval_s=_INTERVAL_S)
     draw = random.Random(seed)
     expected = Expected()
     writers = Writers(service.port, seed, expected, _WRITERS)
@@ -47,9 +63,11 @@ def test_dies_at(service: Service, seed: int, step: str) -> None:
     assert_sound(service.data, expected)
 
 
+@pytest.mark.parametrize("store", ["duckdb", "hourly"])
 @pytest.mark.parametrize("step", [step for step in STEPS if step.startswith("expire.")])
-def test_dies_at_expiry(service: Service, seed: int, step: str) -> None:
+def test_dies_at_expiry(service: Service, seed: int, store: str, step: str) -> None:
     """What is old is gone once and wholly, what is new stays, and the ledger knows both."""
+    service.set(store=store, aggregate_interval_s=_INTERVAL_S)
     service.start_ready()
     old = Expected()
     _write(service, seed, old)

@@ -13,6 +13,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from tests.crash.accounts import assert_exact, assert_sound
 from tests.crash.expected import Expected
 from tests.crash.service import READY_S_MAX, Service
@@ -23,7 +25,11 @@ _KEPT = (0.0, 0.5, 0.0, 0.9, 0.5)
 _PAGE_BYTES = 4096
 
 
-def test_power_cuts(service: Service, seed: int, faults_library: Path) -> None:
+@pytest.mark.parametrize(("store", "cuts"), [("duckdb", len(_KEPT)), ("hourly", 3)])
+def test_power_cuts(
+    service: Service, seed: int, faults_library: Path, store: str, cuts: int
+) -> None:
+    service.set(store=store, aggregate_interval_s=0.05)
     draw = random.Random(seed)
     image = service.folder / "image"
     image.mkdir()
@@ -37,7 +43,7 @@ def test_power_cuts(service: Service, seed: int, faults_library: Path) -> None:
     writers = Writers(service.port, seed, expected)
     writers.start()
     try:
-        for cut, kept in enumerate(_KEPT, 1):
+        for cut, kept in enumerate(_KEPT[:cuts], 1):
             assert writers.wait_acknowledged(draw.randint(10, 60), READY_S_MAX)
             service.kill()
             aside = service.folder / f"before-cut-{cut}"

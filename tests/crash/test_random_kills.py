@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import os
 
+import pytest
+
 from tests.crash.campaign import attack
 from tests.crash.service import Service
 
 KILLS_MIN = 5
 
 
-def test_random_kills(service: Service, seed: int) -> None:
-    kills = int(os.environ.get("CRASH_KILLS", "50"))
-    seconds = float(os.environ.get("CRASH_SECONDS", "150"))
+@pytest.mark.parametrize(("store", "share"), [("duckdb", 1.0), ("hourly", 0.3)])
+def test_random_kills(service: Service, seed: int, store: str, share: float) -> None:
+    service.set(store=store, aggregate_interval_s=0.05)
+    kills = int(share * int(os.environ.get("CRASH_KILLS", "50")))
+    seconds = share * float(os.environ.get("CRASH_SECONDS", "150"))
     outcome = attack(service, seed, kills, duration_s_max=seconds)
     print(outcome.table())
     assert outcome.kills >= min(kills, KILLS_MIN), "too few kills to prove anything"

@@ -119,7 +119,8 @@ class Writers:
         answer = self._insist(connection, sending.key, sending.body)
         if answer is None:
             return
-        if answer.status != 200 or answer.headers.get("idempotency-replayed") != "true":
+        replayed = answer.headers.get("idempotency-replayed") == "true"
+        if answer.status not in (200, 202) or not replayed:
             self._fail(f"{sending.key} sent again: {answer} {answer.headers}")
         with self._changed:
             self.counts.repeated += 1

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -18,6 +18,7 @@ from flowtally.ingest.admission import Admission
 from flowtally.ingest.committer import Committer
 from flowtally.limits import BodyLimits
 from flowtally.observe.metrics import Metrics
+from flowtally.ports import FlowStore
 from flowtally.stores.memory import MemoryStore
 
 Result = TypeVar("Result")
@@ -118,9 +119,10 @@ class Service:
         bounds: BodyLimits = BodyLimits(),
         deadline_s: float = 30.0,
         in_flight_bytes_max: int = 1 << 30,
+        make_store: Callable[[ManualClock], FlowStore] = MemoryStore,
     ) -> None:
         self.clock = ManualClock(NOW_MS)
-        self.store = MemoryStore(self.clock)
+        self.store = make_store(self.clock)
         self.metrics = Metrics()
         self.stopping = False
         self.services = Services(

@@ -22,6 +22,8 @@ from flowtally.errors import KeyReused
 from flowtally.model import Batch, Receipt
 from flowtally.ports import FlowStore
 from flowtally.stores.duckdb.store import DuckdbSettings, DuckdbStore
+from flowtally.stores.hourly.store import HourlySettings, HourlyStore
+from flowtally.stores.journal_keeper import KeepingPeriods
 from flowtally.stores.memory import MemoryStore
 from tests.conformance.batches import (
     HOUR_MS,
@@ -29,15 +31,16 @@ from tests.conformance.batches import (
     Record,
     batch_of,
     records_strategy,
+    rows_as_they_are,
     rows_of,
 )
-from tests.conformance.subjects import Duckdb, MemoryWithSnapshots, Periods, Subject
+from tests.conformance.subjects import Duckdb, Hourly, MemoryWithSnapshots, Periods, Subject
 from tests.simulation.expected import Expected, Posted
 
 PERIODS = Periods(retention_ms=48 * HOUR_MS, batch_ids_keep_ms=24 * HOUR_MS)
 INTERVALS_MS = (40_000, HOUR_MS, 20 * HOUR_MS, 49 * HOUR_MS)
 """Quiet enough to compact, another arrival hour, batch_ids forgotten after two, rows expired."""
-APPLIER_STEPS = (
+DUCKDB_STEPS = (
     "apply.read",
     "apply.written",
     "apply.committed",
@@ -47,7 +50,15 @@ APPLIER_STEPS = (
     "expire.written",
     "expire.committed",
 )
-"""Those during which nobody else writes what the applier's thread writes, and so can copy."""
+HOURLY_STEPS = (
+    "aggregate.read",
+    "aggregate.written",
+    "aggregate.committed",
+    "expire.written",
+    "expire.committed",
+)
+"""Those during which nobody else writes what the thread that they occur in writes, and so can
+copy."""
 
 Answer = TypeVar("Answer")
 Sent = tuple[list[Record], str | None, bool]
@@ -129,6 +140,7 @@ class Histories(RuleBasedStateMachine):
 
     @rule()
     def list_hours(self) -> None:
+        self.run(self.store.settle())
         self.expected.assert_hours(self.run(self.store.hours()))
 
     @rule()
@@ -163,18 +175,16 @@ class Histories(RuleBasedStateMachine):
 class DurableHistories(Histories):
     """What may happen to a store on disk besides."""
 
-    def __init__(self, folder: Path) -> None:
+    steps: tuple[str, ...]
+    files: tuple[str, ...]
+    """What the folder holds, in the order in which it may be copied."""
+
+    def __init__(self, subject: Subject, folder: Path) -> None:
         self.lives = 0
         self.in_flight = 0
         self.root = folder
         self.copy_at: str | None = None
-        super().__init__(Duckdb(), folder / "0")
-
-    def open_store(self) -> DuckdbStore:
-        settings = DuckdbSettings(PERIODS.retention_ms, PERIODS.batch_ids_keep_ms)
-        store = DuckdbStore(self.folder, self.clock, settings, self._on_step)
-        self.run(store.start())
-        return store
+        super().__init__(subject, folder / "0")
 
     @rule()
     def restart(self) -> None:
@@ -183,16 +193,16 @@ class DurableHistories(Histories):
         self.read_all()
 
     @rule(
-        step=st.sampled_from((None, *APPLIER_STEPS)),
+        drawn=st.data(),
         interval_ms=st.sampled_from((0, *INTERVALS_MS)),
         records=records_strategy,
     )
-    def die(self, step: str | None, interval_ms: int, records: list[Record]) -> None:
+    def die(self, drawn: st.DataObject, interval_ms: int, records: list[Record]) -> None:
         """The process is killed at a named step, or between two of them; what it does later in
         here nobody sees. The batch that was in flight then is sent again under its key."""
         self.in_flight += 1
         batch = batch_of(records, f"in-flight-{self.in_flight}")
-        self.copy_at = step
+        self.copy_at = drawn.draw(st.sampled_from((None, *self.steps)))
         self.clock.advance_ms(interval_ms)
         self.run(self._live_on(batch))
         self.run(self.store.close())
@@ -212,31 +222,88 @@ class DurableHistories(Histories):
 
     async def _live_on(self, batch: Any) -> None:
         """Passes through as many steps as there is work for, until a copy is taken."""
-        store = self.store
-        assert isinstance(store, DuckdbStore)
-        await self.subject.expire(store)
-        await store.write([batch])
-        await rows_of(store, 1)
-        await store.applier.run_between(self._copy_now)
+        await self.subject.expire(self.store)
+        await self.store.write([batch])
+        await rows_of(self.store, 1)
+        await self.copy_between()
 
-    def _on_step(self, name: str) -> None:
+    async def copy_between(self) -> None:
+        """Copies the folder while nothing is on its way."""
+        self._copy_now()
+
+    def on_step(self, name: str) -> None:
         if name == self.copy_at:
             self._copy_now()
 
     def _copy_now(self) -> None:
-        """Called in the applier's thread. The journal may be written meanwhile: its log only
+        """The journal may be written meanwhile: its log only
         grows, and what is cut off of it was answered to nobody."""
         self.copy_at = None
         target = self._next_folder()
         if target.exists():
             return
         target.mkdir()
-        for name in ("sums.duckdb", "sums.duckdb.wal", "journal.sqlite", "journal.sqlite-wal"):
+        for name in self.files:
             if (self.folder / name).exists():
                 shutil.copyfile(self.folder / name, target / name)
 
     def _next_folder(self) -> Path:
         return self.root / str(self.lives + 1)
+
+
+class DuckdbHistories(DurableHistories):
+    """Of the journal with DuckDB behind it."""
+
+    steps = DUCKDB_STEPS
+    files = ("sums.duckdb", "sums.duckdb.wal", "journal.sqlite", "journal.sqlite-wal")
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(Duckdb(), folder)
+
+    def open_store(self) -> DuckdbStore:
+        settings = DuckdbSettings(PERIODS.retention_ms, PERIODS.batch_ids_keep_ms)
+        store = DuckdbStore(self.folder, self.clock, settings, self.on_step)
+        self.run(store.start())
+        return store
+
+    async def copy_between(self) -> None:
+        assert isinstance(self.store, DuckdbStore)
+        await self.store.applier.run_between(self._copy_now)
+
+
+class HourlyHistories(DurableHistories):
+    """Of the store that sums by the hour; what is written is also looked at before it is summed."""
+
+    steps = HOURLY_STEPS
+    files = ("results.sqlite", "results.sqlite-wal", "journal.sqlite", "journal.sqlite-wal")
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(Hourly(), folder)
+
+    def open_store(self) -> HourlyStore:
+        settings = HourlySettings(KeepingPeriods(PERIODS.retention_ms, PERIODS.batch_ids_keep_ms))
+        store = HourlyStore(self.folder, self.clock, settings, self.on_step)
+        self.run(store.start())
+        return store
+
+    @rule(group=group_strategy)
+    def look_before_the_run(self, group: list[Sent]) -> None:
+        """Reads are of before, and those of hours that wait say so; then the run changes both."""
+        self.run(self.store.settle())
+        before = self.expected.oracle()
+        self.write(group)
+        after = self.expected.oracle()
+        posted = self._posted(group)
+        touched = {one["hour"] for batch in posted for one in batch.records}
+        for hour in (*HOURS, 7):
+            assert self.run(rows_as_they_are(self.store, hour)) == before.hour(hour)
+            partial = self.run(self.store.is_partial(hour))
+            assert partial or after.hour(hour) == before.hour(hour)
+            assert hour in touched or not partial
+        self.run(self.store.settle())
+        for hour in (*HOURS, 7):
+            assert not self.run(self.store.is_partial(hour))
+            assert self.run(rows_as_they_are(self.store, hour)) == after.hour(hour)
 
 
 class SnapshotHistories(Histories):

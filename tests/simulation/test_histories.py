@@ -12,7 +12,12 @@ from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from tests.conformance.subjects import Memory
-from tests.simulation.histories import DurableHistories, Histories, SnapshotHistories
+from tests.simulation.histories import (
+    DuckdbHistories,
+    Histories,
+    HourlyHistories,
+    SnapshotHistories,
+)
 
 
 def test_histories_of_the_memory_store(tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -26,7 +31,11 @@ def test_histories_of_the_memory_store_with_snapshots(
 
 
 def test_histories_of_the_duckdb_store(tmp_path_factory: pytest.TempPathFactory) -> None:
-    tell(lambda: DurableHistories(tmp_path_factory.mktemp("duckdb")))
+    tell(lambda: DuckdbHistories(tmp_path_factory.mktemp("duckdb")))
+
+
+def test_histories_of_the_hourly_store(tmp_path_factory: pytest.TempPathFactory) -> None:
+    tell(lambda: HourlyHistories(tmp_path_factory.mktemp("hourly")))
 
 
 def tell(make: Callable[[], Histories]) -> None:

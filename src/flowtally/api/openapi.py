@@ -54,6 +54,7 @@ def openapi_document() -> dict[str, Any]:
             "/v1/ledger": {
                 "get": _get_json("getLedger", "The account of every accepted record", "Ledger")
             },
+            "/v1/aggregate": {"post": _post_aggregate()},
             "/livez": {"get": _get_ops("livez", "Whether the process is alive")},
             "/readyz": {"get": _get_ops("readyz", "Whether the service can accept", unless=True)},
             "/health": {"get": _get_ops("health", "How each part is", unless=True)},
@@ -121,6 +122,24 @@ def _post_flows(operation: str) -> dict[str, Any]:
             "200": {"description": "Counted and visible", **receipt},
             "202": {"description": "Durable, and visible soon", **receipt},
             **_problems(POST_STATUSES),
+        },
+    }
+
+
+def _post_aggregate() -> dict[str, Any]:
+    answer = {
+        "headers": _named("X-Request-ID"),
+        "content": {_JSON: {"schema": _ref("Settled")}},
+    }
+    return {
+        "operationId": "aggregate",
+        "tags": ["operations"],
+        "summary": "Bring every batch that was acknowledged into what reads answer, now",
+        "parameters": [_request_id()],
+        "responses": {
+            "200": {"description": "All of them are", **answer},
+            "202": {"description": "It goes on; ask again to wait for the rest", **answer},
+            **_problems((500, 503)),
         },
     }
 
@@ -231,7 +250,10 @@ def _headers() -> dict[str, Any]:
         "Flowtally-Revision": ("Grows each time that the hour's sums change", _COUNT),
         "Flowtally-Records": ("How many rows the answer has", _COUNT),
         "Flowtally-Last-Change": ("When the hour's sums changed last: RFC 3339, UTC", _TEXT),
-        "Flowtally-Partial": ("true: more is probably on its way", _TEXT),
+        "Flowtally-Partial": (
+            "true: more is known or likely to be on its way; a 304 says false as well",
+            _TEXT,
+        ),
     }
     return {
         name: {"description": description, "schema": schema}
@@ -278,6 +300,7 @@ def _schemas() -> dict[str, Any]:
             **_object({**record, **dict.fromkeys(BYTE_FIELDS, _COUNT)}),
             "propertyNames": {"enum": list(RECORD_FIELDS)},
         },
+        "Settled": _object({"settled": {"type": "boolean"}}),
         "Receipt": _object({"batch_id": _TEXT, "records": _COUNT, "flows": _COUNT}),
         "Hours": _object({"hours": {"type": "array", "items": _object(hour)}}),
         "Ledger": _object(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import platform
 from typing import Any
 
@@ -10,7 +11,7 @@ from fastapi import FastAPI, Response
 
 from flowtally import __version__
 from flowtally.api.openapi import openapi_document
-from flowtally.api.problems import OK, UNHEALTHY, kinds
+from flowtally.api.problems import ACCEPTED, OK, UNHEALTHY, kinds
 from flowtally.api.read import READ_METHODS
 from flowtally.api.services import Services
 from flowtally.model import PartHealth
@@ -52,13 +53,30 @@ def add_ops_routes(app: FastAPI, services: Services) -> None:
         app.add_api_route(
             path, endpoint, methods=READ_METHODS, include_in_schema=False, response_model=None
         )
+    app.add_api_route(
+        "/v1/aggregate",
+        operations.aggregate,
+        methods=["POST"],
+        include_in_schema=False,
+        response_model=None,
+    )
 
 
 class Operations:
-    """The endpoints. None of them waits for anything."""
+    """The endpoints. None of them waits for anything, but for `aggregate`."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
+
+    async def aggregate(self) -> Response:
+        """Has all that was acknowledged brought into view now. Where that takes longer than a
+        request may, it goes on, and whoever asks again waits for the rest."""
+        try:
+            async with asyncio.timeout(self._services.deadline_s):
+                await self._services.sink.settle()
+        except TimeoutError:
+            return _json({"settled": False}, ACCEPTED)
+        return _json({"settled": True})
 
     async def livez(self) -> Response:
         """That the event loop turns."""

@@ -13,7 +13,18 @@ from typing import Annotated
 
 import typer
 
-from flowtally.cli import check, copy, demo, importing, query, send, serve, verify, version
+from flowtally.cli import (
+    aggregate,
+    check,
+    copy,
+    demo,
+    importing,
+    query,
+    send,
+    serve,
+    verify,
+    version,
+)
 from flowtally.errors import FlowtallyError, SettingsError
 
 _DEBUG = "--debug"
@@ -30,6 +41,7 @@ app.command("send")(send.command)
 app.add_typer(importing.app, name="import")
 app.command("query")(query.command)
 app.command("copy")(copy.command)
+app.command("aggregate")(aggregate.command)
 app.command("verify")(verify.command)
 app.command("check")(check.command)
 app.command("demo")(demo.command)

@@ -68,6 +68,10 @@ class _HoursAnswer(msgspec.Struct):
     hours: tuple[HourHeld, ...]
 
 
+class _Settled(msgspec.Struct):
+    settled: bool
+
+
 class _Version(msgspec.Struct):
     name: str
     instance: str | None = None
@@ -159,6 +163,14 @@ class FlowClient:
     def instance(self) -> str | None:
         """What names the service's data for good; None where it has no such name."""
         return self._decoded(self._until_answered("GET", "/version", {}, None), _Version).instance
+
+    def settle(self) -> None:
+        """Has all that the service acknowledged brought into its sums, and waits until it is. Each
+        request waits for a part of that; the time to give up counts anew for each."""
+        settled = False
+        while not settled:
+            answer = self._until_answered("POST", "/v1/aggregate", {}, None)
+            settled = self._decoded(answer, _Settled).settled
 
     def ledger(self) -> Ledger:
         """The account. Whether it balances is worked out here, from its lines."""

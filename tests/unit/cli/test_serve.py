@@ -84,3 +84,34 @@ def test_a_port_that_is_taken_is_a_setting_that_cannot_be_used(call: Call, url: 
     ended = call("serve", "--store", "memory", "--port", url.rpartition(":")[2])
     assert ended.code == 2
     assert ended.err.splitlines()[-1].startswith("flowtally: cannot listen on 127.0.0.1:")
+
+
+def test_an_hourly_folder_is_aggregated_and_verified_running_and_stopped(
+    call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FLOWTALLY_DATA", "there")
+    with serving("--store", "hourly") as (process, url):
+        with FlowClient(url) as client:
+            client.post(BODY, "k")
+            assert client.sums(1) == []
+            assert call("verify").lines[-1] == BALANCES
+            done = call("aggregate")
+            assert (done.code, done.err) == (0, "")
+            assert done.lines == [
+                f"asked the service on {url}: every acknowledged batch is in the sums"
+            ]
+            assert client.sums(1) == json.loads(BODY)
+            assert call("aggregate", "--url", url).lines == done.lines
+            client.post(BODY, "other")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(EXIT_S) == 0
+    assert any(line.split()[1:3] == ["pending", "1"] for line in call("verify").lines)
+    done = call("aggregate")
+    assert done.lines == ["aggregated 1 batches in there: every acknowledged batch is in the sums"]
+    verified = call("verify")
+    assert verified.lines[-1] == BALANCES
+    assert not any("pending" in line for line in verified.lines)
+    other = call("serve", "--port", "0", "--store", "duckdb")
+    assert other.code == 1
+    assert "holds the data of the store hourly (results.sqlite)" in other.err
+    assert call("aggregate", "--data", "gone").code == 1

@@ -119,6 +119,9 @@ class Aggregator:
         if self._thread is not None:
             self._thread.join()
             self._thread = None
+            if self._believed:
+                with suppress(sqlite3.Error, NotAccepting):
+                    self._results.fold(at_the_end=True)
         self._tell_waiters(NotAccepting("the store is closed"))
 
     async def wait_applied(self, through: int) -> None:

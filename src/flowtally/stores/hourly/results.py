@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from flowtally import limits
 from flowtally.errors import DamagedData, DataFolderError, NotAccepting
 from flowtally.ingest.journal_schema import give_space_back, log_kept, open_database
 from flowtally.ingest.wal_scan import damage_in_log, log_of
@@ -205,15 +206,21 @@ class Results:
         wal = log_of(self.path)
         return wal.stat().st_size if wal.exists() else 0
 
-    def fold(self) -> None:
-        """Gives free pages back, as many as are worth it, and brings the log into the file."""
+    def fold(self, at_the_end: bool = False) -> None:
+        """Gives free pages back, as many as are worth it, and brings the log into the file.
+
+        Readers are not waited for, but at the end: what they hold up is brought in the next time.
+        """
         free = self._free_pages()
         while free:
             give_space_back(self.writer)
             free, before = self._free_pages(), free
             if free == before:
                 break
-        self.writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        [(_, frames, folded)] = self.writer.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        large = frames == folded and self.log_bytes() > limits.WAL_CHECKPOINT_BYTES
+        if at_the_end or large:
+            self.writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def _free_pages(self) -> int:
         [(free,)] = self.writer.execute("PRAGMA freelist_count").fetchall()
