@@ -2,7 +2,7 @@
 
 Nothing is lost, nothing is counted twice, and no total that was read ever falls.
 
-    python -m tests.crash.campaign --kills 1000 [--seed N]
+    python -m tests.crash.campaign --kills 1000 [--seed N] [--store hourly]
 
 prints what it did as a Markdown table for `docs/crash-testing.md`. The seed decides what is sent
 and when a kill is wanted; when it happens is up to the machine, so a seed repeats the attack, not
@@ -40,6 +40,8 @@ _ACKNOWLEDGED_MAX = 40
 _READS_MAX = 6
 _LINGER_S_MAX = 0.05
 _CHECK_EVERY = 100
+_INTERVAL_S = 0.05
+"""Of the hourly store's runs: a kill should meet one."""
 
 
 @dataclass
@@ -183,15 +185,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make crash", description=__doc__)
     parser.add_argument("--kills", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=None)
+    parser.add_argument("--store", choices=("duckdb", "hourly"), default="duckdb")
     parser.add_argument("--folder", type=Path, default=None, help="default: a temporary one")
     options = parser.parse_args()
     seed = options.seed if options.seed is not None else random.SystemRandom().randrange(2**32)
     folder = options.folder or Path(tempfile.mkdtemp(prefix="flowtally-crash-"))
-    replay = f"make crash KILLS={options.kills} SEED={seed}"
+    replay = f"make crash KILLS={options.kills} SEED={seed} ARGS='--store {options.store}'"
     print(f"{replay}   # in {folder}", file=sys.stderr, flush=True)
     nursery = Nursery(ROOT)
     try:
         with running(Service(folder, nursery=nursery), replay) as service:
+            service.set(store=options.store, aggregate_interval_s=_INTERVAL_S)
             outcome = attack(service, seed, options.kills, exec_every=EXEC_EVERY)
     finally:
         nursery.close()

@@ -104,7 +104,7 @@ def test_text_that_can_be_used(name: str, value: str, expected: object) -> None:
         ("request_deadline_s", "nan", "a number of seconds from 0.1 to 3,600"),
         ("request_deadline_s", "inf", "a number of seconds from 0.1 to 3,600"),
         ("insecure", "maybe", "true or false"),
-        ("store", "Memory", "one of duckdb, memory"),
+        ("store", "Memory", "one of duckdb, hourly, memory"),
         ("log_level", "loud", "one of debug, info, warning, error"),
         ("host", "", "text"),
         ("data", "", "a path"),

@@ -8,8 +8,10 @@ apart from that, so then it must be that or more.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
+from flowtally.client.client import Refused
 from flowtally.client.copying import (
     Bytes,
     Copier,
@@ -37,6 +39,11 @@ def wait_until_visible(copier: Copier, sleep: Callable[[float], object], attempt
     """Asks the target's ledger until nothing waits to be summed, or that often."""
     with on_side(copier.target, "target"):
         ledger = copier.target.ledger()
+        if ledger.total().pending.records:
+            # An older release cannot be asked to sum it now.
+            with suppress(Refused):
+                copier.target.settle()
+            ledger = copier.target.ledger()
         for _ in range(attempts):
             if not ledger.total().pending.records:
                 break

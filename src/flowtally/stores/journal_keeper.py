@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,7 +21,6 @@ from flowtally import limits
 from flowtally.clock import Clock
 from flowtally.errors import KeyReused, NotAccepting
 from flowtally.ingest.journal import Journal
-from flowtally.ingest.journal_rows import Committed
 from flowtally.model import MILLISECONDS_PER_HOUR, Batch, PartHealth, Receipt
 from flowtally.stores.folder import DataFolder
 
@@ -84,14 +83,15 @@ class JournalKeeper:
             await asyncio.to_thread(thread.shutdown)
 
     async def commit(
-        self, batches: Sequence[Batch], note: Callable[[Committed], None]
+        self, batches: Sequence[Batch], note: Callable[[Iterable[int], int], None]
     ) -> list[Receipt | KeyReused]:
-        """Commits batches; `note` is called for each new one before any is answered."""
+        """Commits batches; before any is answered, `note` is told which hours the new ones touch,
+        and under which sequence number."""
 
         def commit() -> list[Receipt | KeyReused]:
             answers, committed = self.journal.commit(batches)
             for entry in committed:
-                note(entry)
+                note(entry.batch.tally.hours(), entry.sequence)
             return answers
 
         return await self._in_thread(commit)

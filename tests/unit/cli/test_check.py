@@ -15,6 +15,7 @@ GOLDEN = """\
 store                 memory      FLOWTALLY_STORE
 data                  data        default
 snapshot_interval_s   0.0         default
+aggregate_interval_s  3600.0      default
 host                  0.0.0.0     --host
 port                  9000        flowtally.toml
 insecure              true        --insecure

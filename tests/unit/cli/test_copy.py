@@ -100,11 +100,15 @@ def through(app: Any, refuse: Callable[[str, str, dict[bytes, bytes]], int | Non
     return asgi
 
 
-@pytest.mark.parametrize(("one", "other"), [("memory", "duckdb"), ("duckdb", "memory")])
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("memory", "duckdb"), ("duckdb", "memory"), ("hourly", "memory"), ("memory", "hourly")],
+)
 def test_a_copy_has_the_same_answers(call: Call, start: Start, one: str, other: str) -> None:
     source, target = start(one), start(other)
     fill(source, many())
     fill(source, many()[:10])
+    assert call("aggregate", "--url", source.url).code == 0
     oracle = Oracle()
     oracle.post(many())
     oracle.post(many()[:10])

@@ -23,7 +23,6 @@ from flowtally import limits
 from flowtally.clock import Clock
 from flowtally.errors import DamagedData, KeyReused, NotAccepting
 from flowtally.ingest.journal import Journal
-from flowtally.ingest.journal_rows import Committed
 from flowtally.ingest.journal_snapshot import journal_snapshot
 from flowtally.model import Batch, HourSummary, Ledger, PartHealth, Receipt, Revision, Sums
 from flowtally.ports import FlowStore
@@ -119,10 +118,7 @@ class HourlyStore(FlowStore):
         reason = self.refusing()
         if reason is not None:
             raise NotAccepting(reason, retry_after_s=5)
-        return await self.keeper.commit(batches, self._await_hours)
-
-    def _await_hours(self, entry: Committed) -> None:
-        self.runner.awaited.note(entry.batch.tally.hours(), entry.sequence)
+        return await self.keeper.commit(batches, self.runner.awaited.note)
 
     def refusing(self) -> str | None:
         reason = self.keeper.refusing() or self.aggregator.damage
