@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -89,9 +89,9 @@ class JournalKeeper:
         and under which sequence number."""
 
         def commit() -> list[Receipt | KeyReused]:
-            answers, committed = self.journal.commit(batches)
-            for entry in committed:
-                note(entry.batch.tally.hours(), entry.sequence)
+            answers, entry = self.journal.commit(batches)
+            if entry is not None:
+                note(_hours_of_new(batches, answers), entry.sequence)
             return answers
 
         return await self._in_thread(commit)
@@ -134,6 +134,7 @@ class JournalKeeper:
         more = await self._in_thread(lambda: self.journal.tidy(self._periods.batch_ids_keep_ms))
         if self.journal.log_bytes() > limits.WAL_CHECKPOINT_BYTES:
             await asyncio.to_thread(self.journal.fold_log)
+            await self._in_thread(self.journal.empty_log)
         await self._expire()
         return more
 
@@ -175,6 +176,15 @@ class JournalKeeper:
                 facts={"free_bytes": self._disk_free_bytes},
             ),
         )
+
+
+def _hours_of_new(
+    batches: Sequence[Batch], answers: Sequence[Receipt | KeyReused]
+) -> Iterator[int]:
+    """The hours that those batches touch that were not counted before."""
+    for batch, answer in zip(batches, answers, strict=True):
+        if isinstance(answer, Receipt) and not answer.repeated:
+            yield from batch.tally.hours()
 
 
 def expire_before(now_ms: int, retention_ms: int) -> int:

@@ -34,7 +34,7 @@ from tests.conformance.batches import HOUR_MS, batch_of, record, rows_as_they_ar
 from tests.oracle import Oracle
 
 Story = Callable[[HourlyStore], Awaitable[None]]
-SMALL = HourlySettings(pending_bytes_max=2_000)
+SMALL = HourlySettings(pending_bytes_max=600)
 
 
 def tell(
@@ -193,7 +193,7 @@ def test_a_run_that_came_due_while_nothing_ran_is_done_at_once(tmp_path: Path) -
 def test_an_hour_is_rewritten_once_for_many_pieces(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flowtally.limits.AGGREGATE_BYTES_MAX", 500)
+    monkeypatch.setattr("flowtally.limits.AGGREGATE_BYTES_MAX", 200)
     steps: list[str] = []
     oracle = Oracle()
 
@@ -214,7 +214,7 @@ def test_an_hour_is_rewritten_once_for_many_pieces(
 def test_what_does_not_fit_into_memory_is_written_piece_by_piece(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flowtally.limits.AGGREGATE_BYTES_MAX", 500)
+    monkeypatch.setattr("flowtally.limits.AGGREGATE_BYTES_MAX", 200)
     monkeypatch.setattr(gathering, "FLOWS_MAX", 20)
     steps: list[str] = []
     oracle = Oracle()

@@ -39,11 +39,12 @@ class Gathered:
         """Whether merging did not make enough room for more."""
         return self._rows() > FLOWS_MAX // 2
 
-    def add(self, batches: Sequence[Pending]) -> None:
-        """Adds batches (no expiries), at least one."""
-        incoming = incoming_of(batches)
-        self.through = batches[-1].sequence
-        self.batches.update(entry.arrival_hour for entry in batches)
+    def add(self, entries: Sequence[Pending]) -> None:
+        """Adds batches (no expiries), at least one entry of them."""
+        incoming = incoming_of(entries)
+        self.through = entries[-1].sequence
+        for entry in entries:
+            self.batches[entry.arrival_hour] += entry.batches
         self.last_sequences.update(
             (hour, revision.number) for hour, revision in incoming.revisions.items()
         )

@@ -127,7 +127,7 @@ def ledger_from(reader: sqlite3.Connection, journal: JournalSnapshot) -> Ledger:
     for entries in journal.pending(state_of(reader).applied, limits.AGGREGATE_BYTES_MAX):
         batches = [entry for entry in entries if entry.expire_before is None]
         for entry in batches:
-            pending[entry.arrival_hour] += Account(1)
+            pending[entry.arrival_hour] += Account(entry.batches)
         if batches:
             _count_rows(incoming_of(batches).table, pending)
     return ledger_of(journal.accepted(), summed, pending, expired)

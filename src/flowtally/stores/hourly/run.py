@@ -7,7 +7,7 @@ a running service, and `aggregate_folder` on a stopped one.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from flowtally import limits
 from flowtally.clock import Clock
@@ -97,7 +97,7 @@ class Runner:
         self._journal.applied(through)
 
 
-def _batches_before_expiry(pending: list[Pending]) -> list[Pending]:
+def _batches_before_expiry(pending: Sequence[Pending]) -> Sequence[Pending]:
     for index, entry in enumerate(pending):
         if entry.expire_before is not None:
             return pending[:index]
