@@ -45,8 +45,14 @@ impl Sorted {
         for (place, &number) in in_order.iter().enumerate() {
             places[number as usize] = place as u32;
         }
-        let place = |number: u32| places[number as usize];
-        flows.rows.sort_unstable_by_key(|row| (row.names.map(place), row.hour));
+        // One number for each row to compare, and not three texts.
+        let mut keys: Vec<(u128, u32)> = Vec::with_capacity(flows.rows.len());
+        for (row, number) in flows.rows.iter().zip(0..) {
+            let [src, dest, vpc] = row.names.map(|name| u128::from(places[name as usize]));
+            keys.push((src << 96 | dest << 64 | vpc << 32 | u128::from(row.hour), number));
+        }
+        keys.sort_unstable();
+        flows.rows = keys.iter().map(|&(_, number)| flows.rows[number as usize]).collect();
         into_columns(flows, false)
     }
 }
