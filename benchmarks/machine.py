@@ -14,7 +14,7 @@ from typing import Any
 _PACKAGES = (
     "duckdb",
     "fastapi",
-    "granian",
+    "httptools",
     "msgspec",
     "pyarrow",
     "pydantic",

@@ -37,6 +37,21 @@ BATCH_ID_LENGTH_MAX = 128
 ERRORS_LISTED_MAX = 100
 """Bad records named in one answer; the rest are counted."""
 
+# Connections.
+CONNECTIONS_MAX = 1_024
+"""Open at once; further ones wait in the kernel's queue."""
+HEAD_BYTES_MAX = 64 * KIB
+"""A request's head; and what frames a chunked body without being a byte of it."""
+HEAD_LINES_MAX = 100
+HEAD_S = 30.0
+"""From a connection to its first head."""
+IDLE_S = 75.0
+"""From an answer to the next head: longer than the minute between two posts of an agent."""
+BODY_UNREAD_BYTES_MAX = 512 * KIB
+"""What is taken of a body before it is read."""
+SEND_S = 30.0
+"""How long a client may take to read 256 KiB of an answer."""
+
 # Requests.
 REQUEST_DEADLINE_S = 30.0
 DECODE_INLINE_BYTES_MAX = 32 * KIB

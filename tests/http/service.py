@@ -1,4 +1,4 @@
-"""The HTTP application over a memory store, and a client that talks ASGI to it: no port, no thread.
+"""The HTTP application over a memory store, and a client that hands it exchanges: no port.
 
 The client decides how a body is cut into pieces, which none of the ready-made ones allow.
 """
@@ -10,8 +10,11 @@ import json
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 from flowtally.api.app import App
+from flowtally.api.deadline import Deadline
+from flowtally.api.exchange import Exchange, Stream
 from flowtally.api.services import Services
 from flowtally.clock import ManualClock
 from flowtally.ingest.admission import Admission
@@ -70,45 +73,91 @@ async def call(
         pairs.append(("content-length", str(len(body))))
     elif not isinstance(body, bytes) and "content-length" not in names:
         pairs.append(("transfer-encoding", "chunked"))
-    path, _, query = target.partition("?")
-    scope = {
-        "type": "http",
-        "http_version": "1.1",
-        "method": method,
-        "scheme": "http",
-        "path": path,
-        "raw_path": path.encode(),
-        "query_string": query.encode("latin-1"),
-        "root_path": "",
-        "headers": [(name.lower().encode(), value.encode("latin-1")) for name, value in pairs],
-        "client": ("192.0.2.7", "4711"),
-        "server": ("127.0.0.1", "8080"),
-    }
-    sent: list[Any] = []
+    joined: dict[bytes, bytes] = {}
+    for name, value in pairs:
+        key, text = name.lower().encode(), value.encode("latin-1")
+        joined[key] = joined[key] + b", " + text if key in joined else text
+    client = Client(pieces)
+    exchange = client.exchange(method, target, joined)
+    await app(exchange)
+    exchange.deadline.close()
+    return client.reply()
 
-    async def receive() -> Any:
-        if not pieces:
-            return {"type": "http.disconnect"}
-        piece = pieces.pop(0)
-        if piece is Hangup:
-            return {"type": "http.disconnect"}
-        if piece is Silence:
+
+class Client(Stream):
+    """The other end of one exchange: sends the pieces of a body as they are asked for, and takes
+    the answer as it is sent."""
+
+    def __init__(self, pieces: Sequence[Piece]) -> None:
+        self._pieces = list(pieces)
+        self._sent: list[bytes] = []
+        self._exchange: Exchange | None = None
+
+    def exchange(self, method: str, target: str, headers: Mapping[bytes, bytes]) -> Exchange:
+        """The request, as a connection would hand it to the application."""
+        self._exchange = Exchange(method, target.encode(), headers, "192.0.2.7", self, Deadline())
+        return self._exchange
+
+    def reply(self) -> Reply:
+        """The answer, as it would be on the wire."""
+        head, _, body = b"".join(self._sent).partition(b"\r\n\r\n")
+        status, *lines = head.decode("latin-1").split("\r\n")
+        headers = tuple(
+            (name, value) for name, _, value in (line.partition(": ") for line in lines)
+        )
+        return Reply(int(status.split()[1]), headers, body)
+
+    async def more(self) -> None:
+        assert self._exchange is not None
+        piece = self._pieces.pop(0) if self._pieces else Hangup
+        if isinstance(piece, bytes):
+            self._exchange.take(piece)
+            self._exchange.body_ended = not self._pieces
+        elif piece is Hangup:
+            self._exchange.cut_off = True
+        else:
             await asyncio.Event().wait()
-        return {"type": "http.request", "body": piece, "more_body": bool(pieces)}
 
-    async def send(message: Any) -> None:
-        sent.append(message)
+    async def gone(self) -> None:
+        await asyncio.Event().wait()
 
-    await app(scope, receive, send)
-    assert [message["type"] for message in sent] == [
-        "http.response.start",
-        *["http.response.body"] * (len(sent) - 1),
-    ]
-    return Reply(
-        sent[0]["status"],
-        tuple((name.decode(), value.decode("latin-1")) for name, value in sent[0]["headers"]),
-        b"".join(message.get("body", b"") for message in sent[1:]),
-    )
+    def date(self) -> bytes:
+        return b""
+
+    def closes_after(self, exchange: Exchange) -> bool:
+        return not exchange.body_ended
+
+    async def write(self, head: bytes, body: bytes = b"") -> None:
+        self._sent += (head, body)
+
+
+def as_asgi(app: Any) -> Any:
+    """The application for a client that speaks ASGI only."""
+
+    async def answer(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            return
+        query = scope["query_string"]
+        body: list[bytes] = []
+        more = True
+        while more:
+            message = await receive()
+            body.append(message.get("body", b""))
+            more = message.get("more_body", False)
+        headers = [
+            (name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]
+        ]
+        target = quote(scope["path"]) + (f"?{query.decode('latin-1')}" if query else "")
+        reply = await call(app, scope["method"], target, headers, b"".join(body))
+        start = {
+            "type": "http.response.start",
+            "status": reply.status,
+            "headers": [(name.encode(), value.encode("latin-1")) for name, value in reply.headers],
+        }
+        await send(start)
+        await send({"type": "http.response.body", "body": reply.body})
+
+    return answer
 
 
 class Service:

@@ -16,7 +16,7 @@ from schemathesis.specs.openapi.checks import (
 from flowtally.api.app import WRITE_PATHS
 from flowtally.api.openapi import openapi_document
 from flowtally.api.problems import kinds
-from tests.http.service import Service, encoded, record
+from tests.http.service import Service, as_asgi, encoded, record
 
 OPERATIONS = [
     (method.upper(), path)
@@ -56,7 +56,7 @@ def test_no_server_error_and_no_undeclared_answer(
     service: Service, method: str, path: str, mode: schemathesis.GenerationMode
 ) -> None:
     service.post(encoded([record(), record(hour=0)]))
-    schema = schemathesis.openapi.from_asgi("/openapi.json", service.app)
+    schema = schemathesis.openapi.from_asgi("/openapi.json", as_asgi(service.app))
     operation = schema[path][method]
 
     @FUZZ

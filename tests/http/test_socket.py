@@ -1,4 +1,4 @@
-"""What only a real socket shows: granian before the application, and clients that misbehave."""
+"""What only a real socket shows: the connection itself, and clients that misbehave."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import socket
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any
 
 import pytest
 
 from flowtally import limits
+from flowtally.api.exchange import Exchange
 from flowtally.api.server import serve
 from flowtally.errors import SettingsError
 from flowtally.limits import BodyLimits
@@ -345,10 +345,10 @@ def test_a_body_that_is_not_read_is_not_fetched(service: Service) -> None:
         reached = asyncio.Event()
         dispatch = service.app
 
-        async def reads_late(scope: Any, receive: Any, send: Any) -> None:
+        async def reads_late(exchange: Exchange) -> None:
             reached.set()
             await reading.wait()
-            await dispatch(scope, receive, send)
+            await dispatch(exchange)
 
         service.app = reads_late  # type: ignore[assignment]
         async with listening(service) as server:

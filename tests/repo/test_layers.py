@@ -43,7 +43,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
 }
 """What each room may import, by its first name; "" is the package itself."""
 NO_IO = {"os", "socket", "pathlib", "sqlite3", "duckdb", "threading", "asyncio", "subprocess"}
-SERVER = {"fastapi", "granian", "duckdb", "pyarrow", "sqlite3", "uvloop", "prometheus_client"}
+SERVER = {"fastapi", "httptools", "duckdb", "pyarrow", "sqlite3", "uvloop", "prometheus_client"}
 CLOCKS = {"time.time", "time.time_ns", "time.monotonic", "datetime.now", "date.today"}
 
 

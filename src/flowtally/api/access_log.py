@@ -1,4 +1,4 @@
-"""One line per request, and its metrics. Plain ASGI, around everything else.
+"""One line per request, and its metrics, around everything else.
 
 The values of a line are escaped by the log's formatter, and the route is a template, never the path
 that a client sent: hostile input cannot forge a line or grow a metric.
@@ -7,7 +7,7 @@ that a client sent: hostile input cannot forge a line or grow a metric.
 from __future__ import annotations
 
 import logging
-from typing import Any
+from collections.abc import Awaitable, Callable
 
 from flowtally.api.exchange import Exchange
 from flowtally.clock import Clock
@@ -18,34 +18,33 @@ logger = logging.getLogger("flowtally.access")
 
 
 class AccessLog:
-    """Wraps an ASGI application, which finds its `Exchange` in the scope under `flowtally`."""
+    """Wraps what answers exchanges."""
 
-    def __init__(self, app: Any, clock: Clock, metrics: Metrics, enabled: bool) -> None:
+    def __init__(
+        self,
+        app: Callable[[Exchange], Awaitable[None]],
+        clock: Clock,
+        metrics: Metrics,
+        enabled: bool,
+    ) -> None:
         self._app = app
         self._clock = clock
         self._metrics = metrics
         self._enabled = enabled
 
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] != "http":
-            return
+    async def __call__(self, exchange: Exchange) -> None:
         began_s = self._clock.monotonic_s()
-        exchange = Exchange(scope, receive, send)
-        scope["flowtally"] = exchange
         token = request_id_of_task.set(exchange.request_id)
         try:
-            await self._app(scope, exchange.receive, exchange.send)
+            await self._app(exchange)
         finally:
             self._note(exchange, self._clock.monotonic_s() - began_s)
             request_id_of_task.reset(token)
-        if not exchange.body_ended:
-            await exchange.discard_body()
 
     def _note(self, exchange: Exchange, duration_s: float) -> None:
         self._metrics.observe_request(exchange.method, exchange.route, exchange.status, duration_s)
         if not (self._enabled and logger.isEnabledFor(logging.INFO)):
             return
-        client = exchange.scope.get("client")
         fields = {
             "method": exchange.method,
             "route": exchange.route,
@@ -55,6 +54,6 @@ class AccessLog:
             "bytes_out": exchange.bytes_out,
             "records": exchange.records,
             "batch_id": exchange.batch_id,
-            "client": client[0] if client else None,
+            "client": exchange.client,
         }
         logger.handle(Event(logger.name, logging.INFO, "request", self._clock.now_ms(), fields))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 
 from flowtally.api.access_log import AccessLog
+from flowtally.api.asgi import answer_with
 from flowtally.api.exchange import Exchange
 from flowtally.api.ops import add_ops_routes
 from flowtally.api.problems import Problem, problem_of, routing_problem
@@ -24,7 +24,7 @@ WRITE_PATHS = frozenset(("/v1/flows", "/flows"))
 
 
 class App:
-    """The ASGI application over the given parts; opens nothing. `close` ends its threads."""
+    """Answers exchanges over the given parts; opens nothing. `close` ends its threads."""
 
     def __init__(self, services: Services) -> None:
         self._write = WriteEndpoint(services)
@@ -33,27 +33,23 @@ class App:
             self._dispatch, services.clock, services.metrics, services.access_log
         )
 
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        await self._logged(scope, receive, send)
+    async def __call__(self, exchange: Exchange) -> None:
+        await self._logged(exchange)
 
     def close(self) -> None:
         """Ends the threads; may be called twice."""
         self._write.close()
 
-    async def _dispatch(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["method"] == "POST" and scope["path"] in WRITE_PATHS:
-            await self._write(scope, receive, send)
+    async def _dispatch(self, exchange: Exchange) -> None:
+        if exchange.method == "POST" and exchange.path in WRITE_PATHS:
+            await self._write(exchange)
             return
-        exchange: Exchange = scope["flowtally"]
         try:
-            await self._reads(scope, receive, send)
+            await answer_with(self._reads, exchange)
         except Exception:
             # Starlette raises an unexpected error again once our handler has answered it.
             if not exchange.status:
                 raise
-        route = scope.get("route")
-        if route is not None:
-            exchange.route = route.path
 
 
 def _make_reads(services: Services) -> FastAPI:

@@ -1,136 +1,247 @@
 """One request and its answer: what is noted of it on the way, and the headers every answer carries.
 
-Stands between the server and the endpoints. It counts bytes, knows whether the body was read to its
-end, and reads away a refused body so that its sender gets to see the answer.
+Stands between the connection and the endpoints: the connection hands the body in as it comes, an
+endpoint reads it and answers. What goes to and fro in bytes is a `Stream`'s business.
 """
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import os
 import re
-from collections.abc import Awaitable, Callable, MutableMapping
-from contextlib import suppress
-from typing import Any
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from http import HTTPStatus
+from urllib.parse import unquote_to_bytes
 
-from flowtally import limits
-
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
+from flowtally.api.deadline import Deadline
+from flowtally.errors import BodyCutOff
 
 UNKNOWN_ROUTE = "unknown"
 _SAFE_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _LENGTH = re.compile(rb"[0-9]{1,18}")
-_CLOSE = (b"connection", b"close")
 _EVERYWHERE = (
-    (b"x-content-type-options", b"nosniff"),
-    (b"content-security-policy", b"default-src 'none'; style-src 'unsafe-inline'"),
-    (b"referrer-policy", b"no-referrer"),
+    b"x-content-type-options: nosniff\r\n"
+    b"content-security-policy: default-src 'none'; style-src 'unsafe-inline'\r\n"
+    b"referrer-policy: no-referrer\r\n"
 )
 # A counter behind a random prefix: unique like a random id, without a system call per request.
 _process = os.urandom(5).hex()
 _numbers = itertools.count(1)
 
 
-class Exchange:
-    """What is noted of a request while it is answered; in the scope under `flowtally`.
+class Stream(ABC):
+    """What an exchange needs of its connection."""
 
-    `receive` and `send` stand in for the server's own.
-    """
+    @abstractmethod
+    async def more(self) -> None:
+        """Returns when there is more of the body, or no more of it to come."""
+
+    @abstractmethod
+    def date(self) -> bytes:
+        """The line of the head that says when it is."""
+
+    @abstractmethod
+    def closes_after(self, exchange: Exchange) -> bool:
+        """Whether the answer that is begun now is the connection's last."""
+
+    @abstractmethod
+    async def write(self, head: bytes, body: bytes = b"") -> None:
+        """Sends; where the client is slow to read, waits for it."""
+
+    @abstractmethod
+    async def gone(self) -> None:
+        """Returns when the client has hung up."""
+
+
+class Exchange:
+    """What is noted of a request while it is answered."""
 
     __slots__ = (
-        "_receive",
-        "_send",
+        "_chunked",
+        "_pieces",
+        "_stream",
         "batch_id",
         "body_ended",
         "bytes_in",
         "bytes_out",
+        "client",
         "content_length",
-        "disconnected",
+        "continued",
+        "cut_off",
+        "deadline",
         "headers",
+        "keep_alive",
         "method",
         "records",
         "request_id",
         "route",
-        "scope",
         "status",
+        "target",
+        "unread_bytes",
+        "version",
     )
 
-    def __init__(self, scope: Any, receive: Receive, send: Send) -> None:
-        headers: dict[bytes, bytes] = {}
-        for name, value in scope["headers"]:
-            # A repeated header is a list (RFC 9110, section 5.2).
-            headers[name] = headers[name] + b", " + value if name in headers else value
-        self.scope = scope
-        self.method: str = scope["method"]
+    def __init__(
+        self,
+        method: str,
+        target: bytes,
+        headers: Mapping[bytes, bytes],
+        client: str | None,
+        stream: Stream,
+        deadline: Deadline,
+        version: str = "1.1",
+        keep_alive: bool = True,
+    ) -> None:
+        """`headers` by their names in lower case, repeats joined by `, `: a repeated header is a
+        list (RFC 9110, section 5.2)."""
+        self.method = method
+        self.target = target
         self.headers = headers
+        self.client = client
+        self.version = version
+        self.keep_alive = keep_alive
+        self.deadline = deadline
+        """One for all that is waited for while this is answered."""
         self.request_id = _request_id(headers.get(b"x-request-id"))
-        self.content_length = _content_length(headers.get(b"content-length"))
+        length = headers.get(b"content-length")
+        self.content_length = None if length is None else _content_length(length)
         self.route = UNKNOWN_ROUTE
         self.status = 0
         self.bytes_in = 0
         self.bytes_out = 0
         self.records: int | None = None
         self.batch_id: str | None = None
-        announced = b"content-length" in headers and self.content_length != 0
-        self.body_ended = not announced and b"transfer-encoding" not in headers
+        self.unread_bytes = 0
+        self.body_ended = (
+            length is None or self.content_length == 0
+        ) and b"transfer-encoding" not in headers
         """Whether nothing more of the body is to come."""
-        self.disconnected = False
-        self._receive = receive
-        self._send = send
+        self.continued = False
+        """Whether the client was told to send its body, where it asked."""
+        self.cut_off = False
+        """Whether nothing more of the body can come, though it has not ended."""
+        self._stream = stream
+        self._pieces: list[bytes] = []
+        self._chunked = False
+
+    @property
+    def path(self) -> str:
+        """The path that is asked for, its escapes undone."""
+        path = _origin_form(self.target).partition(b"?")[0]
+        return (unquote_to_bytes(path) if b"%" in path else path).decode("utf-8", "replace")
+
+    @property
+    def query(self) -> bytes:
+        """What stands after the path, as it was sent."""
+        return _origin_form(self.target).partition(b"?")[2]
 
     def header(self, name: bytes) -> str | None:
         """One header, its repeats joined by commas."""
         value = self.headers.get(name)
         return None if value is None else value.decode("latin-1")
 
-    async def receive(self) -> Message:
-        """The next piece of the body."""
-        message = await self._receive()
-        if message["type"] == "http.request":
-            self.bytes_in += len(message.get("body", b""))
-            # The server tells of the end in a message of its own. Where the length is known it need
-            # not be waited for, which is a sixth of what a small post costs.
-            if not message.get("more_body", False) or self.bytes_in == self.content_length:
-                self.body_ended = True
-        else:
-            self.body_ended = self.disconnected = True
-        return message
+    def take(self, piece: bytes) -> None:
+        """Takes a piece of the body in."""
+        self.bytes_in += len(piece)
+        self.unread_bytes += len(piece)
+        self._pieces.append(piece)
 
-    async def send(self, message: Message) -> None:
-        """Sends a piece of the answer."""
-        if message["type"] == "http.response.start":
-            self.status = message["status"]
-            headers = [
-                *message.get("headers", ()),
-                (b"x-request-id", self.request_id.encode()),
-                *_EVERYWHERE,
-            ]
-            if not self.body_ended:
-                headers.append(_CLOSE)
-            message = {**message, "headers": headers}
-        else:
-            if self.method == "HEAD":
-                message = {**message, "body": b""}
-            self.bytes_out += len(message.get("body", b""))
-        await self._send(message)
+    async def read(self) -> list[bytes]:
+        """All of the body that has come since the last time; nothing at its end.
 
-    async def discard_body(self) -> None:
-        """Reads away what is left of a body after its answer was sent.
-
-        A connection that is closed on a sender in the middle of its body is reset, and the reset
-        can overtake the answer: the sender would see a broken pipe instead of a 413. One that waits
-        for a 100 before it sends was told by the answer not to.
+        Raises `BodyCutOff` where the rest of it will not come.
         """
-        if b"expect" in self.headers and not self.bytes_in:
+        while not self._pieces and not self.body_ended:
+            if self.cut_off:
+                raise BodyCutOff("the body is cut off: less came than was announced")
+            await self._stream.more()
+        pieces, self._pieces = self._pieces, []
+        self.unread_bytes = 0
+        return pieces
+
+    async def gone(self) -> None:
+        """Returns when the client has hung up."""
+        await self._stream.gone()
+
+    async def answer(
+        self, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes
+    ) -> None:
+        """Sends the whole answer."""
+        head = self._head(status, headers, len(body) if may_have_body(status) else None)
+        if self.method == "HEAD":
+            body = b""
+        self.bytes_out += len(body)
+        await self._stream.write(head, body)
+
+    async def begin(
+        self, status: int, headers: Iterable[tuple[bytes, bytes]], length: int | None
+    ) -> None:
+        """Sends the head of an answer whose body comes in pieces. Without a length, the body's end
+        is marked by a last chunk, or for HTTP/1.0 by the connection's."""
+        self._chunked = length is None and self.version == "1.1" and may_have_body(status)
+        if length is None and may_have_body(status) and not self._chunked:
+            self.keep_alive = False
+        await self._stream.write(self._head(status, headers, length))
+
+    async def send(self, piece: bytes) -> None:
+        """Sends a piece of the answer's body."""
+        if not piece or self.method == "HEAD":
             return
-        with suppress(TimeoutError):
-            async with asyncio.timeout(limits.DISCARD_S):
-                until = self.bytes_in + limits.DISCARD_BYTES_MAX
-                while not self.body_ended and self.bytes_in < until:
-                    await self.receive()
+        self.bytes_out += len(piece)
+        await self._stream.write(b"%x\r\n%b\r\n" % (len(piece), piece) if self._chunked else piece)
+
+    async def end(self) -> None:
+        """Says that the answer is whole."""
+        if self._chunked and self.method != "HEAD":
+            await self._stream.write(b"0\r\n\r\n")
+
+    def _head(
+        self, status: int, headers: Iterable[tuple[bytes, bytes]], length: int | None
+    ) -> bytes:
+        self.status = status
+        lines = [_status_line(status)]
+        lines += [b"%b: %b\r\n" % header for header in headers]
+        if length is not None:
+            lines.append(b"content-length: %d\r\n" % length)
+        elif self._chunked:
+            lines.append(b"transfer-encoding: chunked\r\n")
+        lines.append(b"x-request-id: %b\r\n" % self.request_id.encode())
+        lines.append(_EVERYWHERE)
+        if self._stream.closes_after(self):
+            self.keep_alive = False
+            lines.append(b"connection: close\r\n")
+        elif self.version == "1.0":
+            lines.append(b"connection: keep-alive\r\n")
+        lines.append(self._stream.date())
+        lines.append(b"\r\n")
+        return b"".join(lines)
+
+
+def may_have_body(status: int) -> bool:
+    """RFC 9110, section 6.4.1."""
+    return status >= HTTPStatus.OK and status not in (
+        HTTPStatus.NO_CONTENT,
+        HTTPStatus.NOT_MODIFIED,
+    )
+
+
+@lru_cache
+def _status_line(status: int) -> bytes:
+    try:
+        reason = HTTPStatus(status).phrase
+    except ValueError:
+        reason = ""
+    return f"HTTP/1.1 {status} {reason}\r\n".encode()
+
+
+def _origin_form(target: bytes) -> bytes:
+    """A target without the scheme and the host, which it has where a proxy is asked (RFC 9112,
+    section 3.2.2)."""
+    if target.startswith(b"/") or b"://" not in target:
+        return target
+    return b"/" + target.partition(b"://")[2].partition(b"/")[2]
 
 
 def _request_id(given: bytes | None) -> str:
@@ -139,6 +250,6 @@ def _request_id(given: bytes | None) -> str:
     return f"{_process}-{next(_numbers):x}"
 
 
-def _content_length(given: bytes | None) -> int | None:
-    """None where there is none; one that is not a number is the server's to refuse."""
-    return int(given) if given is not None and _LENGTH.fullmatch(given) else None
+def _content_length(given: bytes) -> int | None:
+    """None for one that is not a number: that is the connection's to refuse."""
+    return int(given) if _LENGTH.fullmatch(given) else None

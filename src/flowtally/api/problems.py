@@ -6,11 +6,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import msgspec
 
 from flowtally import errors
+from flowtally.api.exchange import Exchange
 
 MEDIA_TYPE = "application/problem+json"
 OK = 200
@@ -18,6 +18,11 @@ ACCEPTED = 202
 NOT_MODIFIED = 304
 _SERVER_FAULT = 500
 UNHEALTHY = 503
+# What a connection answers without a body, where there is no request to answer.
+MALFORMED = 400
+HEAD_TOO_SLOW = 408
+URL_TOO_LONG = 414
+HEAD_TOO_LARGE = 431
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +90,10 @@ def routing_problem(status: int, path: str, allow: str | None, request_id: str) 
     return _problem(kind, detail, request_id, headers, {})
 
 
-async def send_problem(problem: Problem, send: Any) -> None:
-    """Sends a problem as an ASGI answer."""
+async def send_problem(problem: Problem, exchange: Exchange) -> None:
+    """Answers with a problem."""
     headers = [(name.lower().encode(), value.encode()) for name, value in problem.headers]
-    headers.append((b"content-length", b"%d" % len(problem.body)))
-    await send({"type": "http.response.start", "status": problem.status, "headers": headers})
-    await send({"type": "http.response.body", "body": problem.body})
+    await exchange.answer(problem.status, headers, problem.body)
 
 
 def kinds() -> list[tuple[str, int, str]]:

@@ -1,76 +1,40 @@
-"""Serves an ASGI application with granian, in this process and on this event loop.
+"""Listens, and gives each client a `Connection`; in this process and on this event loop.
 
-One process owns the store, so granian's own worker processes are not used: a kill ends everything,
-and nothing is left that holds the data folder. HTTP/1.1 only.
-
-What granian sees to: a head is read within a deadline and a bound (431, 414), a malformed request
-is answered 400 and closed, a body is fetched no faster than the application reads it, and no more
-than `_CONNECTIONS_MAX` connections are served at once; further ones wait in the kernel's queue.
+One process owns the store, so there are no worker processes: a kill ends everything, and nothing is
+left that holds the data folder. No more than `CONNECTIONS_MAX` connections are open at once, and no
+more than there are descriptors for; further ones wait in the kernel's queue.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any
-
-from granian._granian import SocketHolder
-from granian.constants import HTTPModes, Interfaces
-from granian.http import HTTP1Settings
-from granian.server.embed import Server
+from email.utils import formatdate
+from functools import lru_cache
 
 from flowtally import limits
+from flowtally.api.connection import Connection, House
+from flowtally.api.exchange import Exchange
+from flowtally.clock import Clock, SystemClock
 from flowtally.errors import SettingsError
 
-_CONNECTIONS_MAX = 1024
-_HEADER_TIMEOUT_MS = 30_000
-# Granian sets the handlers of its own loggers up with `dictConfig`, which closes everybody else's
-# unless it is told to leave them alone.
-_LEAVE_LOGGING_ALONE = {"incremental": True, "formatters": {}, "handlers": {}, "loggers": {}}
+logger = logging.getLogger(__name__)
 
-
-class _ServerOnSocket(Server):  # type: ignore[misc]
-    """Serves on a socket that is bound already.
-
-    Granian would bind its own with SO_REUSEPORT: a second service on the same port would be
-    accepted, and take half of the connections.
-    """
-
-    def __init__(self, app: Any, listener: socket.socket) -> None:
-        super().__init__(
-            app,
-            interface=Interfaces.ASGINL,
-            http=HTTPModes.http1,
-            http1_settings=HTTP1Settings(header_read_timeout=_HEADER_TIMEOUT_MS),
-            websockets=False,
-            backlog=_CONNECTIONS_MAX,
-            backpressure=_CONNECTIONS_MAX,
-            log_enabled=False,
-            log_dictconfig=_LEAVE_LOGGING_ALONE,
-        )
-        self._listener = listener
-
-    def _init_shared_socket(self) -> None:
-        # Granian's stubs know neither that this may be set nor what a holder is made of.
-        holder: Any = SocketHolder
-        # The holder closes the descriptor itself, so it is given away.
-        self._shd = holder(self._listener.detach(), False, _CONNECTIONS_MAX)
-
-    def interrupt(self) -> None:
-        """Begins to stop: no new connections, what is in flight is answered."""
-        self.interrupt_signal = True
-        self.main_loop_interrupt.set()
+_TRY_AGAIN_S = 0.1
+"""How long nothing is accepted where the system had no room for one more."""
 
 
 async def serve(
-    app: Any,
+    app: Callable[[Exchange], Awaitable[None]],
     host: str,
     port: int,
     *,
     stop: asyncio.Event,
     on_listening: Callable[[str, int], None],
+    clock: Clock = SystemClock(),
 ) -> None:
     """Serves until `stop` is set, then lets what is in flight finish, `DRAIN_S` at most.
 
@@ -78,22 +42,107 @@ async def serve(
     `SettingsError` where the address cannot be had.
     """
     with _listen(host, port) as listener:
-        server = _ServerOnSocket(app, listener)
-        serving = asyncio.create_task(server.serve(), name="http-server")
-        stopping = asyncio.create_task(stop.wait(), name="http-stop")
+        door = _Door(app, listener, stop, clock)
+        door.open()
         try:
             on_listening(host, listener.getsockname()[1])
-            await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)
+            await stop.wait()
         finally:
-            stopping.cancel()
-            server.interrupt()
-            await asyncio.wait((serving,), timeout=limits.DRAIN_S)
-            if not serving.done():
-                serving.cancel()
-                with suppress(asyncio.CancelledError):
-                    await serving
-    if not serving.cancelled():
-        serving.result()
+            door.shut()
+    await door.drain()
+
+
+class _Door:
+    """Lets clients in, one connection each."""
+
+    def __init__(
+        self,
+        app: Callable[[Exchange], Awaitable[None]],
+        listener: socket.socket,
+        stop: asyncio.Event,
+        clock: Clock,
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._listener = listener
+        self._stop = stop
+        self._clock = clock
+        self._house = House(app, self._date, stop.is_set, self._on_end)
+        self._connections: set[Connection] = set()
+        self._entering: set[asyncio.Task[None]] = set()
+        self._all_gone = asyncio.Event()
+        self._is_open = False
+
+    def open(self) -> None:
+        """Accepts; again, where it was shut."""
+        if not self._is_open and not self._stop.is_set():
+            self._is_open = True
+            self._loop.add_reader(self._listener, self._accept)
+
+    def shut(self) -> None:
+        """Accepts nothing."""
+        if self._is_open:
+            self._is_open = False
+            self._loop.remove_reader(self._listener)
+
+    async def drain(self) -> None:
+        """Waits until what is in flight is answered, and ends what takes too long."""
+        for connection in self._connections:
+            connection.stop()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(limits.DRAIN_S):
+                await self._until_all_are_gone()
+        for task in self._entering:
+            task.cancel()
+        for connection in self._connections:
+            connection.abort()
+        await self._until_all_are_gone()
+
+    async def _until_all_are_gone(self) -> None:
+        while self._connections or self._entering:
+            self._all_gone.clear()
+            await self._all_gone.wait()
+
+    def _accept(self) -> None:
+        try:
+            client, _ = self._listener.accept()
+        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            return
+        except OSError as error:
+            # Out of descriptors or memory: who is inside may leave, and give some back.
+            logger.warning("cannot take a connection", extra={"error": str(error)})
+            self.shut()
+            self._loop.call_later(_TRY_AGAIN_S, self.open)
+            return
+        task = self._loop.create_task(self._enter(client), name="entering")
+        self._entering.add(task)
+        task.add_done_callback(self._on_entered)
+        if len(self._connections) + len(self._entering) >= limits.CONNECTIONS_MAX:
+            self.shut()
+
+    async def _enter(self, client: socket.socket) -> None:
+        client.setblocking(False)
+        connection = Connection(self._house)
+        with suppress(OSError):
+            await self._loop.connect_accepted_socket(lambda: connection, client)
+            self._connections.add(connection)
+
+    def _on_entered(self, task: asyncio.Task[None]) -> None:
+        self._entering.discard(task)
+        self._all_gone.set()
+
+    def _on_end(self, connection: Connection) -> None:
+        self._connections.discard(connection)
+        self._all_gone.set()
+        self.open()
+
+    def _date(self) -> bytes:
+        return _date_line(self._clock.now_ms() // 1000)
+
+
+@lru_cache(maxsize=2)
+def _date_line(epoch_s: int) -> bytes:
+    """RFC 9110, section 6.6.1."""
+    return f"date: {formatdate(epoch_s, usegmt=True)}\r\n".encode()
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -109,7 +158,7 @@ def _listen(host: str, port: int) -> socket.socket:
         # Lets a restart have the port while the last one's connections time out.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
-        listener.listen(_CONNECTIONS_MAX)
+        listener.listen(limits.CONNECTIONS_MAX)
         listener.setblocking(False)
     except OSError as error:
         listener.close()

@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 
+from flowtally.api.exchange import Exchange
 from flowtally.client import copying
 from flowtally.client.client import FlowClient
 from flowtally.config import Settings
 from flowtally.wire.sums_lines import SumsLine, records_of
 from tests.conformance.batches import HOSTILE_NAMES, LARGEST, LAST_HOUR, Record, record
+from tests.http.service import call as call_app
 from tests.oracle import Oracle
 from tests.unit.cli.conftest import Call, Running, serving
 
@@ -86,18 +88,24 @@ def many() -> list[Record]:
 def through(app: Any, refuse: Callable[[str, str, dict[bytes, bytes]], int | None]) -> Any:
     """The application behind something that refuses some requests with a status of its own."""
 
-    async def asgi(scope: Any, receive: Any, send: Any) -> None:
-        status = None
-        if scope["type"] == "http":
-            status = refuse(scope["method"], scope["path"], dict(scope["headers"]))
+    async def answer(exchange: Exchange) -> None:
+        status = refuse(exchange.method, exchange.path, dict(exchange.headers))
         if status is None:
-            await app(scope, receive, send)
+            await app(exchange)
             return
-        headers = [(b"content-type", b"application/problem+json"), (b"content-length", b"17")]
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": b'{"detail":"wall"}'})
+        headers = [(b"content-type", b"application/problem+json")]
+        await exchange.answer(status, headers, b'{"detail":"wall"}')
 
-    return asgi
+    return answer
+
+
+async def answer_nobody(app: Any, exchange: Exchange) -> None:
+    """Has a request answered, and loses the answer."""
+    body: list[bytes] = []
+    while not exchange.body_ended or exchange.unread_bytes:
+        body += await exchange.read()
+    headers = {name.decode(): value.decode() for name, value in exchange.headers.items()}
+    await call_app(app, exchange.method, exchange.path, headers, b"".join(body))
 
 
 @pytest.mark.parametrize(
@@ -170,21 +178,14 @@ def test_an_interrupted_copy_goes_on(call: Call, start: Start, lost: bool) -> No
 
         walled = through(app, refuse)
 
-        async def asgi(scope: Any, receive: Any, send: Any) -> None:
-            if lost and scope.get("method") == "POST" and posts == 5:
-
-                async def swallow(message: Any) -> None:
-                    if message["type"] == "http.response.start":
-                        raise ConnectionResetError
-
-                try:
-                    await walled(scope, receive, swallow)
-                except ConnectionResetError:
-                    await through(app, lambda *_: 503)(scope, receive, send)
+        async def answer(exchange: Exchange) -> None:
+            if lost and exchange.method == "POST" and posts == 5:
+                await answer_nobody(walled, exchange)
+                await through(app, lambda *_: 503)(exchange)
                 return
-            await walled(scope, receive, send)
+            await walled(exchange)
 
-        return asgi
+        return answer
 
     source, target = start(), start("duckdb", wrap)
     fill(source, many())
@@ -314,17 +315,13 @@ def test_one_service_is_not_copied_onto_itself(call: Call, start: Start) -> None
 
 def test_a_target_that_loses_what_it_accepted_is_found_out(call: Call, start: Start) -> None:
     def wrap(app: Any) -> Any:
-        async def asgi(scope: Any, receive: Any, send: Any) -> None:
-            key = dict(scope.get("headers", ())).get(b"idempotency-key", b"")
-            if not key.endswith(b"-0-1"):
-                await app(scope, receive, send)
+        async def answer(exchange: Exchange) -> None:
+            if not exchange.headers.get(b"idempotency-key", b"").endswith(b"-0-1"):
+                await app(exchange)
                 return
-            body = b'{"batch_id":"x","records":7,"flows":7}'
-            headers = [(b"content-length", str(len(body)).encode())]
-            await send({"type": "http.response.start", "status": 200, "headers": headers})
-            await send({"type": "http.response.body", "body": body})
+            await exchange.answer(200, (), b'{"batch_id":"x","records":7,"flows":7}')
 
-        return asgi
+        return answer
 
     source, target = start(), start(wrap=wrap)
     fill(source, many())

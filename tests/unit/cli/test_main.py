@@ -87,7 +87,7 @@ def test_a_service_that_is_not_there_is_1(call: Call) -> None:
 
 def test_it_starts_without_what_it_does_not_need() -> None:
     """Each import costs: a person waits for `--help`, and `send` may run every minute."""
-    heavy = "fastapi duckdb pyarrow granian httpx2 asyncio sqlite3 rich".split()
+    heavy = "fastapi duckdb pyarrow httptools httpx2 asyncio sqlite3 rich".split()
     program = (
         "import sys; from flowtally.cli import main;"
         f"before = [name for name in {heavy} if name in sys.modules];"
