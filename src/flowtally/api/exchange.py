@@ -58,30 +58,18 @@ class Stream(ABC):
 class Exchange:
     """What is noted of a request while it is answered."""
 
-    __slots__ = (
-        "_chunked",
-        "_pieces",
-        "_stream",
-        "batch_id",
-        "body_ended",
-        "bytes_in",
-        "bytes_out",
-        "client",
-        "content_length",
-        "continued",
-        "cut_off",
-        "deadline",
-        "headers",
-        "keep_alive",
-        "method",
-        "records",
-        "request_id",
-        "route",
-        "status",
-        "target",
-        "unread_bytes",
-        "version",
-    )
+    route = UNKNOWN_ROUTE
+    status = 0
+    bytes_in = 0
+    unread_bytes = 0
+    bytes_out = 0
+    records: int | None = None
+    batch_id: str | None = None
+    cut_off = False
+    """Whether nothing more of the body can come, though it has not ended."""
+    continued = False
+    """Whether the client was told to send its body, where it asked."""
+    _chunked = False
 
     def __init__(
         self,
@@ -107,24 +95,12 @@ class Exchange:
         self.request_id = _request_id(headers.get(b"x-request-id"))
         length = headers.get(b"content-length")
         self.content_length = None if length is None else _content_length(length)
-        self.route = UNKNOWN_ROUTE
-        self.status = 0
-        self.bytes_in = 0
-        self.bytes_out = 0
-        self.records: int | None = None
-        self.batch_id: str | None = None
-        self.unread_bytes = 0
         self.body_ended = (
             length is None or self.content_length == 0
         ) and b"transfer-encoding" not in headers
         """Whether nothing more of the body is to come."""
-        self.continued = False
-        """Whether the client was told to send its body, where it asked."""
-        self.cut_off = False
-        """Whether nothing more of the body can come, though it has not ended."""
         self._stream = stream
         self._pieces: list[bytes] = []
-        self._chunked = False
 
     @property
     def path(self) -> str:
@@ -169,7 +145,7 @@ class Exchange:
         self, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes
     ) -> None:
         """Sends the whole answer."""
-        head = self._head(status, headers, len(body) if may_have_body(status) else None)
+        head = self._head(status, headers, len(body) if _may_have_body(status) else None)
         if self.method == "HEAD":
             body = b""
         self.bytes_out += len(body)
@@ -180,8 +156,8 @@ class Exchange:
     ) -> None:
         """Sends the head of an answer whose body comes in pieces. Without a length, the body's end
         is marked by a last chunk, or for HTTP/1.0 by the connection's."""
-        self._chunked = length is None and self.version == "1.1" and may_have_body(status)
-        if length is None and may_have_body(status) and not self._chunked:
+        self._chunked = length is None and self.version == "1.1" and _may_have_body(status)
+        if length is None and _may_have_body(status) and not self._chunked:
             self.keep_alive = False
         await self._stream.write(self._head(status, headers, length))
 
@@ -219,12 +195,11 @@ class Exchange:
         return b"".join(lines)
 
 
-def may_have_body(status: int) -> bool:
+@lru_cache
+def _may_have_body(status: int) -> bool:
     """RFC 9110, section 6.4.1."""
-    return status >= HTTPStatus.OK and status not in (
-        HTTPStatus.NO_CONTENT,
-        HTTPStatus.NOT_MODIFIED,
-    )
+    without = (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
+    return status >= HTTPStatus.OK and status not in without
 
 
 @lru_cache

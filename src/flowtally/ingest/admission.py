@@ -6,9 +6,6 @@ memory: one body of 16 MiB weighs as much as a hundred thousand small ones.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from flowtally.errors import Overloaded
 
 
@@ -20,24 +17,25 @@ class Admission:
         self.in_flight_bytes = 0
         self.refused_total = 0
 
-    @contextmanager
-    def admit(self) -> Iterator[Admitted]:
-        """Opens an empty account for one body; what was taken is given back at the end."""
-        admitted = Admitted(self)
-        try:
-            yield admitted
-        finally:
-            self.in_flight_bytes -= admitted.body_bytes
+    def admit(self) -> Admitted:
+        """Opens an empty account for one body."""
+        return Admitted(self)
 
 
 class Admitted:
-    """The account of one body."""
+    """The account of one body; what was taken is given back at the end of its `with` block."""
 
     __slots__ = ("_admission", "body_bytes")
 
     def __init__(self, admission: Admission) -> None:
         self._admission = admission
         self.body_bytes = 0
+
+    def __enter__(self) -> Admitted:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._admission.in_flight_bytes -= self.body_bytes
 
     def take(self, count: int) -> None:
         """Accounts for `count` more bytes, or raises `Overloaded` and accounts for none."""

@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 @dataclass(slots=True, eq=False)
 class _Waiting:
     batch: Batch
+    rows: int
     since_s: float
     outcome: asyncio.Future[Receipt]
 
@@ -86,13 +87,14 @@ class Committer:
         if len(self._queue) >= self._bounds.queue_batches_max:
             raise Overloaded(f"{len(self._queue)} batches wait to be stored, and no more may")
         # Into an empty queue a batch of any size may go: it must be able to come in at all.
-        if self._queue and self._queue_rows + len(batch.tally) > self._bounds.queue_rows_max:
+        rows = len(batch.tally)
+        if self._queue and self._queue_rows + rows > self._bounds.queue_rows_max:
             raise Overloaded(f"{self._queue_rows} flows wait to be stored, and few more may")
         waiting = _Waiting(
-            batch, self._clock.monotonic_s(), asyncio.get_running_loop().create_future()
+            batch, rows, self._clock.monotonic_s(), asyncio.get_running_loop().create_future()
         )
         self._queue.append(waiting)
-        self._queue_rows += len(batch.tally)
+        self._queue_rows += rows
         if self._commit is None:
             self._commit = asyncio.create_task(self._commit_all(), name="committer")
         try:
@@ -104,7 +106,7 @@ class Committer:
     def _withdraw(self, waiting: _Waiting) -> None:
         with contextlib.suppress(ValueError):
             self._queue.remove(waiting)
-            self._queue_rows -= len(waiting.batch.tally)
+            self._queue_rows -= waiting.rows
 
     async def close(self) -> None:
         """Commits all that waits, then takes nothing more."""
@@ -123,13 +125,14 @@ class Committer:
 
     def _take_group(self) -> list[_Waiting]:
         group: list[_Waiting] = []
-        rows = 0
+        group_rows = 0
         while self._queue and len(group) < self._bounds.group_batches_max:
-            rows += len(self._queue[0].batch.tally)
-            if group and rows > self._bounds.group_rows_max:
+            rows = self._queue[0].rows
+            if group and group_rows + rows > self._bounds.group_rows_max:
                 break
+            group_rows += rows
             group.append(self._queue.popleft())
-        self._queue_rows -= sum(len(waiting.batch.tally) for waiting in group)
+        self._queue_rows -= group_rows
         return group
 
     async def _commit_group(self, group: Sequence[_Waiting]) -> None:

@@ -25,6 +25,8 @@ _STANDARD = frozenset(_NOTHING) | {
     "taskName",
 }
 
+_encode = msgspec.json.Encoder(enc_hook=str).encode
+
 request_id_of_task: ContextVar[str | None] = ContextVar("request_id", default=None)
 """The request that the running task answers; in every line that is logged meanwhile."""
 
@@ -95,15 +97,17 @@ class Event(logging.LogRecord):
     was a sixth of what a small post cost. Give it to `Logger.handle`, where `isEnabledFor`.
     """
 
+    # All else is as in a record of nothing: other people's handlers look for it.
+    vars().update(_NOTHING)
+
     def __init__(
         self, logger: str, level: int, event: str, created_ms: int, fields: dict[str, Any]
     ) -> None:
-        # All else is as in a record of nothing: other people's handlers look for it.
-        self.__dict__.update(_NOTHING)
         self.name = logger
         self.levelno = level
         self.levelname = logging.getLevelName(level)
         self.msg = event
+        self.created_ms = created_ms
         self.created = created_ms / 1000
         self.fields = fields
 
@@ -117,16 +121,15 @@ class JsonFormatter(logging.Formatter):
             "level": record.levelname.lower(),
             "logger": record.name,
             "event": record.getMessage(),
-            **_fields(record),
         }
+        line.update(_fields(record))
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        try:
-            text = msgspec.json.encode(line, enc_hook=str).decode()
-        except UnicodeEncodeError:
-            text = ""
         # ASCII alone: to some readers U+2028 and U+0085 end a line as well.
-        return text if text and text.isascii() else json.dumps(line, default=str)
+        try:
+            return _encode(line).decode("ascii")
+        except UnicodeError:
+            return json.dumps(line, default=str)
 
 
 class HumanFormatter(logging.Formatter):

@@ -12,6 +12,7 @@ from flowtally.wire.json_records import decode_array, decode_lines
 from flowtally.wire.media import BodyFormat
 
 _FINGERPRINT_BYTES = 16
+_DIGESTS = {form: hashlib.sha256(form.name.encode()) for form in BodyFormat}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,6 @@ def _sum(body: bytes, form: BodyFormat, bounds: BodyLimits) -> tuple[Tally, int]
 def fingerprint(body: bytes, form: BodyFormat) -> bytes:
     """The first 16 bytes of SHA-256 over the format's name and the decoded body: the same body
     sent with another content coding is the same batch."""
-    digest = hashlib.sha256(form.name.encode())
+    digest = _DIGESTS[form].copy()
     digest.update(body)
     return digest.digest()[:_FINGERPRINT_BYTES]
