@@ -52,8 +52,12 @@ class AccessLog:
             "duration_ms": round(duration_s * 1000, 3),
             "bytes_in": exchange.bytes_in,
             "bytes_out": exchange.bytes_out,
-            "records": exchange.records,
-            "batch_id": exchange.batch_id,
-            "client": exchange.client,
         }
+        if exchange.records is not None:
+            fields["records"] = exchange.records
+        if exchange.batch_id is not None:
+            fields["batch_id"] = exchange.batch_id
+        if exchange.client is not None:
+            fields["client"] = exchange.client
+        fields["request_id"] = exchange.request_id
         logger.handle(Event(logger.name, logging.INFO, "request", self._clock.now_ms(), fields))

@@ -10,6 +10,7 @@ import asyncio
 import json
 import logging
 import sys
+from collections import deque
 from contextlib import suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime
@@ -55,32 +56,48 @@ class TurnHandler(logging.StreamHandler[TextIO]):
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__(stream)
-        self._lines: list[str] = []
+        # Added to without the lock: an `append` is whole, and `flush` takes from the other end.
+        self._lines: deque[str | Event] = deque()
+
+    def handle(self, record: logging.LogRecord) -> bool:
+        if not isinstance(record, Event):
+            return super().handle(record)
+        self._take(record, record.levelno)
+        return True
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            self._lines.append(self.format(record) + self.terminator)
+            # At once: its values may have changed by the end of the turn.
+            line = self.format(record) + self.terminator
         except Exception:
             self.handleError(record)
             return
-        loop = _running_loop()
-        if loop is None or record.levelno >= logging.ERROR:
-            self.flush()
-        elif len(self._lines) == 1:
-            loop.call_soon(self.flush)
+        self._take(line, record.levelno)
 
     def flush(self) -> None:
         """Writes what is there; called at exit as well."""
         self.acquire()
         try:
-            lines, self._lines = self._lines, []
+            lines = [self._lines.popleft() for _ in range(len(self._lines))]
+            text = "".join(
+                line if isinstance(line, str) else self.format(line) + self.terminator
+                for line in lines
+            )
             # A log that cannot be written, on a full disk or after its end was closed, is no reason
             # to serve nobody: nothing may come out of here into the event loop.
             with suppress(OSError, ValueError):
-                self.stream.write("".join(lines))
+                self.stream.write(text)
                 self.stream.flush()
         finally:
             self.release()
+
+    def _take(self, line: str | Event, level: int) -> None:
+        self._lines.append(line)
+        loop = _running_loop()
+        if loop is None or level >= logging.ERROR:
+            self.flush()
+        elif len(self._lines) == 1:
+            loop.call_soon(self.flush)
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:
@@ -94,20 +111,19 @@ class Event(logging.LogRecord):
     """A record that is made of its fields alone, for what is logged of every request.
 
     `logging` finds out a dozen things about each of its own records that no line here shows; that
-    was a sixth of what a small post cost. Give it to `Logger.handle`, where `isEnabledFor`.
+    was a sixth of what a small post cost. Give it to `Logger.handle`, where `isEnabledFor`. Its
+    fields are written as they are, at the end of the turn: they hold the request's id, and no None.
     """
-
-    # All else is as in a record of nothing: other people's handlers look for it.
-    vars().update(_NOTHING)
 
     def __init__(
         self, logger: str, level: int, event: str, created_ms: int, fields: dict[str, Any]
     ) -> None:
+        # All else is as in a record of nothing: other people's handlers look for it.
+        self.__dict__.update(_NOTHING)
         self.name = logger
         self.levelno = level
         self.levelname = logging.getLevelName(level)
         self.msg = event
-        self.created_ms = created_ms
         self.created = created_ms / 1000
         self.fields = fields
 
@@ -121,8 +137,8 @@ class JsonFormatter(logging.Formatter):
             "level": record.levelname.lower(),
             "logger": record.name,
             "event": record.getMessage(),
+            **_fields(record),
         }
-        line.update(_fields(record))
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         # ASCII alone: to some readers U+2028 and U+0085 end a line as well.
@@ -149,8 +165,9 @@ class HumanFormatter(logging.Formatter):
 
 
 def _fields(record: logging.LogRecord) -> dict[str, Any]:
-    given = record.fields if isinstance(record, Event) else _extra(record)
-    fields = {name: value for name, value in given.items() if value is not None}
+    if isinstance(record, Event):
+        return record.fields
+    fields = {name: value for name, value in _extra(record).items() if value is not None}
     request_id = request_id_of_task.get()
     if request_id is not None:
         fields["request_id"] = request_id
@@ -168,10 +185,10 @@ def _shown(value: object) -> str:
 
 
 def _timestamp(record: logging.LogRecord) -> str:
-    second, millisecond = divmod(int(record.created * 1000), 1000)
-    return f"{_second(second)}.{millisecond:03}Z"
+    return _moment(int(record.created * 1000))
 
 
 @lru_cache(maxsize=2)
-def _second(epoch_s: int) -> str:
-    return datetime.fromtimestamp(epoch_s, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+def _moment(epoch_ms: int) -> str:
+    moment = datetime.fromtimestamp(epoch_ms / 1000, UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
