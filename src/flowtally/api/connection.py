@@ -174,9 +174,8 @@ class Connection(asyncio.Protocol, Stream):
             try:
                 self._parser.feed_data(step)
             except httptools.HttpParserUpgrade as upgrade:
-                # No other protocol is spoken here: the request is answered as it stands, and what
-                # follows it is the next one.
                 at += upgrade.args[0] - len(step)
+                self._stay_with_http()
             except httptools.HttpParserError:
                 if self._parser.get_method() == b"PRI":
                     # HTTP/2, which cannot be answered in words of HTTP/1.1.
@@ -188,6 +187,23 @@ class Connection(asyncio.Protocol, Stream):
         self._pause_reading(False)
         if self._ended:
             self._cut_off()
+
+    def _stay_with_http(self) -> None:
+        """Goes on after a request that would rather change to another protocol.
+
+        None is spoken here, so it is answered as it stands. httptools takes what follows its head
+        for that protocol: left so, a body would be read as the next request. Another parser is told
+        that there is one.
+        """
+        self._parser = httptools.HttpRequestParser(self)
+        if self._parsing is not None:
+            framing = {
+                name: value
+                for name, value in self._parsing.headers.items()
+                if name in (b"content-length", b"transfer-encoding")
+            }
+            lines = b"".join(b"%b: %b\r\n" % line for line in framing.items())
+            self._parser.feed_data(b"POST / HTTP/1.1\r\n%b\r\n" % lines)
 
     def _parse_held(self) -> None:
         if self._held:
@@ -246,6 +262,9 @@ class Connection(asyncio.Protocol, Stream):
     def on_headers_complete(self) -> None:
         """A head is whole."""
         self._head_is_whole = True
+        if self._parsing is not None:
+            # Told by ourselves, of the body that is being parsed.
+            return
         parser = self._parser
         version = parser.get_http_version()
         host = self._headers.get(b"host")
@@ -279,8 +298,9 @@ class Connection(asyncio.Protocol, Stream):
     def on_message_complete(self) -> None:
         """A request is whole."""
         self._framing_bytes = 0
-        if self._parsing is not None:
-            self._parsing.body_ended = True
+        parsing = self._parsing
+        if parsing is not None and not (self._parser.should_upgrade() and not parsing.body_ended):
+            parsing.body_ended = True
             self._parsing = None
             self._wake()
 
@@ -383,7 +403,7 @@ class Connection(asyncio.Protocol, Stream):
         return (
             not exchange.keep_alive
             or not exchange.body_ended
-            or self._ended
+            or (self._ended and not self._waiting and not self._held)
             or self._house.stopping()
         )
 

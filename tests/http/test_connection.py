@@ -1,0 +1,383 @@
+"""HTTP/1.1 as it stands on the wire: what is understood, what is refused, and in which time."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from typing import Any
+
+import pytest
+
+from flowtally import limits
+from flowtally.api.asgi import answer_with
+from flowtally.api.exchange import Exchange
+from tests.http.service import Service
+from tests.http.sockets import BODY, Peer, eventually, head, listening, post
+
+LIVEZ = head("GET", "/livez")
+CHUNKED = "Transfer-Encoding: chunked"
+CHUNKS = b"%x\r\n%b\r\n0\r\n\r\n" % (len(BODY), BODY)
+LENGTH = f"Content-Length: {len(BODY)}"
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        # Two readers could see the end of the body in different places: request smuggling.
+        pytest.param(head("POST", "/flows", LENGTH, CHUNKED) + CHUNKS, 400, id="length-chunked"),
+        pytest.param(head("POST", "/flows", CHUNKED, LENGTH) + CHUNKS, 400, id="chunked-length"),
+        pytest.param(head("POST", "/flows", LENGTH, LENGTH) + BODY, 400, id="length-twice"),
+        pytest.param(
+            head("POST", "/flows", f"{LENGTH}, {len(BODY)}") + BODY, 400, id="list-of-lengths"
+        ),
+        pytest.param(head("POST", "/flows", "Content-Length: +2") + b"[]", 400, id="signed-length"),
+        pytest.param(head("POST", "/flows", CHUNKED, CHUNKED) + CHUNKS, 400, id="chunked-twice"),
+        pytest.param(
+            head("POST", "/flows", "Transfer-Encoding: chunked, identity") + CHUNKS,
+            400,
+            id="chunked-not-last",
+        ),
+        pytest.param(
+            head("POST", "/flows", "Transfer-Encoding: xchunked") + CHUNKS, 400, id="xchunked"
+        ),
+        pytest.param(
+            head("POST", "/flows", CHUNKED) + CHUNKS.replace(b"\r\n", b"\n"),
+            400,
+            id="bare-lf-chunk",
+        ),
+        pytest.param(head("POST", "/flows", "Content-Length : 2") + b"[]", 400, id="space-colon"),
+        pytest.param(LIVEZ.replace(b"\r\n", b"\n"), 400, id="bare-lf"),
+        pytest.param(head("GET", "/livez", "A: b", " c"), 400, id="folded"),
+        pytest.param(head("GET", "/livez", "A: b\0"), 400, id="nul"),
+        pytest.param(head("GET", "/livez", "A: b\rc"), 400, id="bare-cr"),
+        pytest.param(head("GET", "/livez", ": b"), 400, id="no-name"),
+        # RFC 9112, section 3.2.
+        pytest.param(b"GET /livez HTTP/1.1\r\n\r\n", 400, id="no-host"),
+        pytest.param(head("GET", "/livez", "Host: y"), 400, id="two-hosts"),
+        pytest.param(b"GET /livez HTTP/2.0\r\nHost: x\r\n\r\n", 400, id="http-2.0"),
+        pytest.param(b"GET /livez HTTP/0.9\r\n\r\n", 400, id="http-0.9"),
+        pytest.param(b"GET /livez\r\n\r\n", 400, id="no-version"),
+        pytest.param(b"BREW /livez HTTP/1.1\r\nHost: x\r\n\r\n", 400, id="no-such-method"),
+        pytest.param(head("GET", "/liv\u00e9z"), 400, id="target-not-ascii"),
+        pytest.param(
+            head("GET", "/livez", *["A: b"] * limits.HEAD_LINES_MAX), 431, id="many-lines"
+        ),
+        pytest.param(
+            head("GET", "/livez", "A: " + "b" * 2 * limits.HEAD_BYTES_MAX), 431, id="large"
+        ),
+        pytest.param(head("GET", "/" + "a" * 2 * limits.HEAD_BYTES_MAX), 414, id="long-target"),
+        # What frames a body is no body, and has no end of its own.
+        pytest.param(
+            head("POST", "/flows", CHUNKED) + b"2;a=" + b"b" * 2 * limits.HEAD_BYTES_MAX,
+            400,
+            id="endless-chunk-extension",
+        ),
+        pytest.param(
+            head("POST", "/flows", CHUNKED) + b"0\r\na: " + b"b" * 2 * limits.HEAD_BYTES_MAX,
+            400,
+            id="endless-trailer",
+        ),
+    ],
+)
+def test_what_is_refused(service: Service, sent: bytes, status: int) -> None:
+    async def story() -> None:
+        async with listening(service) as server:
+            peer = server.peer()
+            await peer.send(sent)
+            found, headers, _ = await peer.answer()
+            assert (found, headers["connection"]) == (status, "close")
+            assert headers["x-request-id"]
+            # Not a byte of what followed was taken for another request.
+            assert await peer.rest() == b""
+            peer.close()
+
+    service.run(story())
+    assert service.sums(1) == []
+
+
+@pytest.mark.parametrize(
+    ("sent", "statuses", "stays"),
+    [
+        pytest.param(b"GET /livez HTTP/1.0\r\n\r\n", [200], False, id="http-1.0"),
+        pytest.param(
+            b"GET /livez HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", [200], True, id="1.0-stays"
+        ),
+        pytest.param(head("GET", "/livez", "Connection: close") + LIVEZ, [200], False, id="close"),
+        pytest.param(b"\r\n\r\n" + LIVEZ, [200], True, id="empty-lines-before"),
+        pytest.param(head("GET", "http://x/livez"), [200], True, id="absolute"),
+        pytest.param(head("GET", "http://x/v1/flows?hour=1"), [200], True, id="absolute-query"),
+        pytest.param(head("OPTIONS", "*"), [404], True, id="asterisk"),
+        pytest.param(head("CONNECT", "x:1") + b"\x16\x03\x01", [404], False, id="connect"),
+        pytest.param(
+            head("POST", "/v1/%66lows", LENGTH) + BODY + LIVEZ, [200, 200], True, id="escapes"
+        ),
+        pytest.param(
+            head("POST", "/flows", LENGTH, "Connection: Upgrade", "Upgrade: h2c") + BODY + LIVEZ,
+            [200, 200],
+            True,
+            id="upgrade-with-a-body",
+        ),
+        pytest.param(
+            head("POST", "/flows", CHUNKED, "Connection: Upgrade", "Upgrade: h2c") + CHUNKS + LIVEZ,
+            [200, 200],
+            True,
+            id="upgrade-with-chunks",
+        ),
+        pytest.param(
+            head("GET", "/livez", "Connection: Upgrade", "Upgrade: websocket") + LIVEZ,
+            [200, 200],
+            True,
+            id="upgrade",
+        ),
+        pytest.param(
+            head("POST", "/flows", CHUNKED)
+            + b"%x;a=b\r\n%b\r\n0\r\nHost: y\r\nIdempotency-Key: a b\r\n\r\n" % (len(BODY), BODY)
+            + LIVEZ,
+            [200, 200],
+            True,
+            id="extension-and-trailer",
+        ),
+        pytest.param(post(BODY) + b"?\r\n\r\n", [200, 400], False, id="fault-after-a-post"),
+    ],
+)
+@pytest.mark.parametrize("step", [1, 1 << 20])
+def test_what_is_understood(
+    service: Service, sent: bytes, statuses: list[int], stays: bool, step: int
+) -> None:
+    async def story() -> None:
+        async with listening(service) as server:
+            peer = server.peer()
+            # What follows the last request may be answered by a reset, and is sent with it.
+            pieces = [sent[at : at + step] for at in range(0, len(sent), step)] if stays else [sent]
+            for piece in pieces:
+                await peer.send(piece)
+            assert [(await peer.answer())[0] for _ in statuses] == statuses
+            if stays:
+                await peer.send(LIVEZ)
+                assert (await peer.answer())[0] == 200
+            else:
+                assert await peer.is_closed()
+            peer.close()
+
+    service.run(story())
+
+
+def test_a_body_that_nobody_asked_for_is_no_request(service: Service) -> None:
+    async def story() -> None:
+        async with listening(service) as server:
+            for upgrade in ((), ("Connection: Upgrade", "Upgrade: h2c")):
+                peer = server.peer()
+                hidden = post(BODY)
+                length = f"Content-Length: {len(hidden)}"
+                await peer.send(head("GET", "/livez", length, *upgrade) + hidden + LIVEZ)
+                for _ in range(2):
+                    assert b"alive" in (await peer.answer())[2]
+
+    service.run(story())
+    assert service.sums(1) == []
+
+
+def test_a_head_has_the_headers_and_no_body(service: Service) -> None:
+    async def story() -> None:
+        async with listening(service) as server:
+            peer = server.peer()
+            await peer.send(head("GET", "/version") + head("HEAD", "/version") + LIVEZ)
+            _, whole, body = await peer.answer()
+            status, headers, _ = await peer.answer(has_body=False)
+            assert (status, headers["content-length"]) == (200, str(len(body)))
+            assert {*whole} == {*headers} and "date" in headers
+            assert (await peer.answer())[0] == 200
+
+    service.run(story())
+
+
+def test_pipelined_requests_are_answered_in_order_and_held_meanwhile(service: Service) -> None:
+    """More than are parsed ahead, and than the kernel's buffers hold of answers nobody reads."""
+    count = 5_000
+
+    async def story() -> None:
+        async with listening(service) as server:
+            peer = server.peer()
+            requests = [head("GET", "/livez", f"X-Request-ID: {number}") for number in range(count)]
+            sending = asyncio.create_task(peer.send(b"".join(requests)))
+            for number in range(count):
+                status, headers, _ = await peer.answer()
+                assert (status, headers["x-request-id"]) == (200, str(number))
+            await sending
+
+    service.run(story())
+
+
+@pytest.mark.parametrize(
+    ("sent", "answer"), [(b"", b""), (b"GET /livez HTTP/1.1\r\nHost:", b"HTTP/1.1 408 ")]
+)
+def test_a_slow_head(
+    service: Service, monkeypatch: pytest.MonkeyPatch, sent: bytes, answer: bytes
+) -> None:
+    monkeypatch.setattr(limits, "HEAD_S", 0.2)
+    monkeypatch.setattr(limits, "DISCARD_S", 0.1)
+
+    async def story() -> None:
+        async with listening(service) as server:
+            peer = server.peer()
+            await peer.send(sent)
+            rest = await peer.rest()
+            assert rest.startswith(answer) and bool(rest) == bool(answer)
+
+    service.run(story())
+
+
+def test_a_head_that_drips_is_not_waited_for(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "HEAD_S", 0.3)
+    monkeypatch.setattr(limits, "DISCARD_S", 0.1)
+
+    async def story() -> None:
+        async with listening(service) as server:
+            peer = server.peer()
+            answer = asyncio.create_task(peer.answer())
+            await peer.send(b"GET /livez HTTP/1.1\r\nHost: x\r\n")
+            while not answer.done():
+                await peer.send(b"A: b\r\n")
+                await asyncio.wait((answer,), timeout=0.02)
+            assert (await answer)[0] == 408
+
+    service.run(story())
+
+
+def test_an_idle_connection_is_closed(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "IDLE_S", 0.2)
+
+    async def story() -> None:
+        async with listening(service) as server:
+            peer = server.peer()
+            await peer.send(LIVEZ)
+            assert (await peer.answer())[0] == 200
+            assert await peer.is_closed()
+
+    service.run(story())
+
+
+def test_no_more_connections_than_the_limit(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "CONNECTIONS_MAX", 2)
+
+    async def story() -> None:
+        async with listening(service) as server:
+            first, second, third = server.peer(), server.peer(), server.peer()
+            for peer in (first, second):
+                await peer.send(LIVEZ)
+                assert (await peer.answer())[0] == 200
+            await third.send(LIVEZ)
+            waiting = asyncio.create_task(third.answer())
+            # A round trip of another: what could be accepted would have been.
+            await first.send(LIVEZ)
+            await first.answer()
+            assert not waiting.done()
+            second.close()
+            assert (await waiting)[0] == 200
+
+    service.run(story())
+
+
+LARGE = b"0123456789abcdef" * (1 << 19)
+
+
+async def answer_large(exchange: Exchange) -> None:
+    await exchange.answer(200, (), LARGE)
+
+
+def test_a_large_answer_waits_for_its_reader(service: Service) -> None:
+    async def story() -> None:
+        async with listening(service, answer_large) as server:
+            peer = server.peer()
+            await peer.send(LIVEZ + LIVEZ)
+            for _ in range(2):
+                assert (await peer.answer())[2] == LARGE
+
+    service.run(story())
+
+
+def test_who_does_not_read_is_not_waited_for(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "SEND_S", 0.2)
+    ended: list[bool] = []
+
+    async def app(exchange: Exchange) -> None:
+        await answer_large(exchange)
+        ended.append(True)
+
+    async def story() -> None:
+        async with listening(service, app) as server:
+            peer = server.peer()
+            await peer.send(LIVEZ)
+            await eventually(lambda: bool(ended))
+            with pytest.raises(OSError):
+                assert len(await peer.rest()) < len(LARGE)
+                raise ConnectionResetError
+
+    service.run(story())
+
+
+def test_a_client_that_goes_away_while_it_is_answered(service: Service) -> None:
+    ended: list[bool] = []
+
+    async def app(exchange: Exchange) -> None:
+        await answer_large(exchange)
+        ended.append(True)
+
+    async def story() -> None:
+        async with listening(service, app) as server:
+            with socket.create_connection(("127.0.0.1", server.port)) as peer:
+                peer.sendall(LIVEZ)
+                await asyncio.to_thread(peer.recv, 1)
+            await eventually(lambda: bool(ended))
+
+    service.run(story())
+
+
+@pytest.mark.parametrize("version", ["1.1", "1.0"])
+def test_an_answer_in_pieces(service: Service, version: str) -> None:
+    """Of an ASGI application that does not know its length: chunked, or until the end."""
+
+    async def asgi(scope: Any, receive: Any, send: Any) -> None:
+        assert (await receive())["body"] == BODY
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        for piece in (b"one", b"", b"two"):
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await send({"type": "http.response.body"})
+
+    async def app(exchange: Exchange) -> None:
+        await answer_with(asgi, exchange)
+
+    async def story() -> None:
+        async with listening(service, app) as server:
+            peer = server.peer()
+            await peer.send(post(BODY).replace(b"HTTP/1.1", f"HTTP/{version}".encode()))
+            if version == "1.1":
+                assert (await peer.answer())[1]["transfer-encoding"] == "chunked"
+                await peer.end()
+                assert await peer.rest() == b"3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n"
+            else:
+                assert (await peer.answer())[1]["connection"] == "close"
+                assert await peer.rest() == b"onetwo"
+
+    service.run(story())
+
+
+def test_a_client_that_says_no_more_comes_is_answered(service: Service) -> None:
+    async def story() -> None:
+        async with listening(service) as server:
+            peer = Peer(server.port)
+            await peer.send(post(BODY) + head("GET", "/v1/flows?hour=1"))
+            await peer.end()
+            assert (await peer.answer())[0] == 200
+            assert json.loads((await peer.answer())[2])[0]["bytes_tx"] == 100
+            assert await peer.is_closed()
+            peer.close()
+
+    service.run(story())
