@@ -95,7 +95,11 @@ class Client(Stream):
 
     def exchange(self, method: str, target: str, headers: Mapping[bytes, bytes]) -> Exchange:
         """The request, as a connection would hand it to the application."""
-        self._exchange = Exchange(method, target.encode(), headers, "192.0.2.7", self, Deadline())
+        task = asyncio.current_task()
+        assert task is not None
+        self._exchange = Exchange(
+            method, target.encode(), headers, "192.0.2.7", self, Deadline(task)
+        )
         return self._exchange
 
     def reply(self) -> Reply:

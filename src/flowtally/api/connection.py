@@ -1,9 +1,8 @@
 """One client's connection: HTTP/1.1 in, exchanges out, one at a time and in order.
 
-httptools (llhttp) reads the protocol, strictly; here stand the bounds that it lacks. A head is read
-within a size and a deadline; a body is taken no faster than it is read; an answer waits for a slow
-reader, but not for ever; pipelined requests wait for their turn. What llhttp refuses (a request
-that two readers could understand differently, above all) ends the connection.
+A head must come within a deadline; a body is taken no faster than it is read; an answer waits for a
+slow reader, but not for ever; pipelined requests wait for their turn. What cannot be parsed is
+answered, and ends the connection. Parsing itself is `parser.py`'s business.
 
 One task serves a connection from its first request to its last.
 """
@@ -13,23 +12,19 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import cast
-
-import httptools
 
 from flowtally import limits
 from flowtally.api import problems
 from flowtally.api.deadline import Deadline
 from flowtally.api.exchange import Exchange, Stream
+from flowtally.api.parser import RequestParser
 
 logger = logging.getLogger(__name__)
 
-_STEP_BYTES = 4 * limits.KIB
-"""How much is parsed at once, other than a body of known length: bounds how many pipelined requests
-can be found before the first of them is answered."""
 _WRITE_BYTES = 256 * limits.KIB
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -50,28 +45,17 @@ class Connection(asyncio.Protocol, Stream):
     def __init__(self, house: House) -> None:
         self._house = house
         self._loop = asyncio.get_running_loop()
-        self._parser = httptools.HttpRequestParser(self)
+        self._parser = RequestParser(self._take, self._wake)
         # Set when the connection is made, before anything else can happen.
         self._transport = cast(asyncio.Transport, None)
         self._task = cast("asyncio.Task[None]", None)
         self._deadline = cast(Deadline, None)
         self._client: str | None = None
-        # The request that is being parsed.
-        self._target = b""
-        self._headers: dict[bytes, bytes] = {}
-        self._head_lines = 0
-        self._head_is_whole = False
-        self._parsing: Exchange | None = None
-        """Whose body is being parsed."""
-        self._framing_bytes = 0
-        """Parsed since the last piece of a body, or the last request: a head, mostly."""
         # What is being answered, what waits for its turn, and what came and is not parsed yet.
         self._answering: Exchange | None = None
         self._waiting: deque[Exchange] = deque()
         self._held = b""
         self._reading_paused = False
-        self._fault: int | None = None
-        """The status of what could not be parsed; nothing is parsed after it."""
         self._ended = False
         """Whether nothing more comes."""
         self._discarded_bytes: int | None = None
@@ -104,6 +88,7 @@ class Connection(asyncio.Protocol, Stream):
         self._client = peer[0] if peer else None
         self._task = self._loop.create_task(self._serve(), name="connection")
         self._task.add_done_callback(self._note_end)
+        self._deadline = Deadline(self._task)
 
     def data_received(self, data: bytes) -> None:
         if self._discarded_bytes is not None:
@@ -116,8 +101,8 @@ class Connection(asyncio.Protocol, Stream):
 
     def eof_received(self) -> bool:
         self._end()
-        # The client may still want its answer; the task closes.
-        return True
+        # The client may still want its answer; the task closes. With TLS there is no half of it.
+        return self._transport.can_write_eof()
 
     def connection_lost(self, error: Exception | None) -> None:
         self._held = b""
@@ -143,13 +128,8 @@ class Connection(asyncio.Protocol, Stream):
     def _end(self) -> None:
         self._ended = True
         if not self._held:
-            self._cut_off()
+            self._parser.cut_off()
         self._wake()
-
-    def _cut_off(self) -> None:
-        if self._parsing is not None:
-            self._parsing.cut_off = True
-            self._parsing = None
 
     def _wake(self) -> None:
         if self._news is not None:
@@ -157,53 +137,20 @@ class Connection(asyncio.Protocol, Stream):
                 self._news.set_result(None)
             self._news = None
 
-    # What the parser calls, and what calls it.
+    # What is parsed, and when.
 
     def _parse(self, data: bytes) -> None:
         """Parses what came, as far as it is wanted now; the rest is held."""
         at = 0
-        while at < len(data) and self._fault is None:
+        while at < len(data) and self._parser.fault is None:
             if self._is_sated():
                 self._held = data[at:]
                 self._pause_reading(True)
                 return
-            end = at + max(_STEP_BYTES, self._body_bytes_left())
-            step = data[at:end]
-            at += len(step)
-            self._framing_bytes += len(step)
-            try:
-                self._parser.feed_data(step)
-            except httptools.HttpParserUpgrade as upgrade:
-                at += upgrade.args[0] - len(step)
-                self._stay_with_http()
-            except httptools.HttpParserError:
-                if self._parser.get_method() == b"PRI":
-                    # HTTP/2, which cannot be answered in words of HTTP/1.1.
-                    self._ended = True
-                self._refuse(problems.MALFORMED)
-            if self._framing_bytes > limits.HEAD_BYTES_MAX:
-                too_large = problems.HEAD_TOO_LARGE if self._head_lines else problems.URL_TOO_LONG
-                self._refuse(too_large)
+            at = self._parser.step(data, at)
         self._pause_reading(False)
         if self._ended:
-            self._cut_off()
-
-    def _stay_with_http(self) -> None:
-        """Goes on after a request that would rather change to another protocol.
-
-        None is spoken here, so it is answered as it stands. httptools takes what follows its head
-        for that protocol: left so, a body would be read as the next request. Another parser is told
-        that there is one.
-        """
-        self._parser = httptools.HttpRequestParser(self)
-        if self._parsing is not None:
-            framing = {
-                name: value
-                for name, value in self._parsing.headers.items()
-                if name in (b"content-length", b"transfer-encoding")
-            }
-            lines = b"".join(b"%b: %b\r\n" % line for line in framing.items())
-            self._parser.feed_data(b"POST / HTTP/1.1\r\n%b\r\n" % lines)
+            self._parser.cut_off()
 
     def _parse_held(self) -> None:
         if self._held:
@@ -214,14 +161,8 @@ class Connection(asyncio.Protocol, Stream):
         """Whether more would only be kept: a request waits for its turn, a body for its reader."""
         if len(self._waiting) + (self._answering is not None) > 1:
             return True
-        parsing = self._parsing
+        parsing = self._parser.exchange
         return parsing is not None and parsing.unread_bytes > limits.BODY_UNREAD_BYTES_MAX
-
-    def _body_bytes_left(self) -> int:
-        parsing = self._parsing
-        if parsing is None or parsing.content_length is None:
-            return 0
-        return parsing.content_length - parsing.bytes_in
 
     def _pause_reading(self, pause: bool) -> None:
         if pause != self._reading_paused and not self._lost.done():
@@ -231,83 +172,23 @@ class Connection(asyncio.Protocol, Stream):
             else:
                 self._transport.resume_reading()
 
-    def _refuse(self, status: int) -> None:
-        if self._fault is None:
-            self._fault = status
-            self._cut_off()
-            self._wake()
-
-    def on_message_begin(self) -> None:
-        """A request begins."""
-        self._target = b""
-        self._headers = {}
-        self._head_lines = 0
-        self._head_is_whole = False
-
-    def on_url(self, part: bytes) -> None:
-        """A part of the target."""
-        self._target += part
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """A line of the head; or of a trailer, which nobody reads."""
-        self._head_lines += 1
-        if self._head_is_whole:
-            return
-        name = name.lower()
-        headers = self._headers
-        headers[name] = headers[name] + b", " + value if name in headers else value
-        if self._head_lines > limits.HEAD_LINES_MAX:
-            self._refuse(problems.HEAD_TOO_LARGE)
-
-    def on_headers_complete(self) -> None:
-        """A head is whole."""
-        self._head_is_whole = True
-        if self._parsing is not None:
-            # Told by ourselves, of the body that is being parsed.
-            return
-        parser = self._parser
-        version = parser.get_http_version()
-        host = self._headers.get(b"host")
-        # RFC 9112, section 3.2: one Host. Two come joined by a comma, which is in no name.
-        if version != "1.0" and (version != "1.1" or host is None or b"," in host):
-            self._refuse(problems.MALFORMED)
-        if self._fault is not None:
-            return
-        method = parser.get_method().decode("ascii")
-        self._parsing = exchange = Exchange(
-            method,
-            self._target,
-            self._headers,
-            self._client,
-            self,
-            self._deadline,
-            version,
-            # What follows a CONNECT is for somebody else.
-            keep_alive=parser.should_keep_alive() and method != "CONNECT",
+    def _take(
+        self,
+        method: str,
+        target: bytes,
+        headers: Mapping[bytes, bytes],
+        version: str,
+        keep_alive: bool,
+    ) -> Exchange:
+        exchange = Exchange(
+            method, target, headers, self._client, self, self._deadline, version, keep_alive
         )
         self._waiting.append(exchange)
-        self._wake()
-
-    def on_body(self, piece: bytes) -> None:
-        """A piece of a body."""
-        self._framing_bytes = 0
-        if self._parsing is not None:
-            self._parsing.take(piece)
-            self._wake()
-
-    def on_message_complete(self) -> None:
-        """A request is whole."""
-        self._framing_bytes = 0
-        parsing = self._parsing
-        if parsing is not None and not (self._parser.should_upgrade() and not parsing.body_ended):
-            parsing.body_ended = True
-            self._parsing = None
-            self._wake()
+        return exchange
 
     # What the task does.
 
     async def _serve(self) -> None:
-        self._deadline = Deadline()
         try:
             interval_s = limits.HEAD_S
             while (exchange := await self._next(interval_s)) is not None:
@@ -319,8 +200,8 @@ class Connection(asyncio.Protocol, Stream):
                         await self._discard()
                     return
                 interval_s = limits.IDLE_S
-            if self._fault is not None and not self._ended:
-                await self._answer_fault(self._fault)
+            if self._parser.fault is not None and not self._parser.is_http_2:
+                await self._answer_fault(self._parser.fault)
         except Exception:
             logger.exception("a request was not answered")
         finally:
@@ -334,15 +215,15 @@ class Connection(asyncio.Protocol, Stream):
         try:
             with self._deadline.within(interval_s):
                 while not self._waiting:
-                    begun = self._framing_bytes > 0
-                    if self._fault is not None or self._ended:
+                    begun = self._parser.framing_bytes > 0
+                    if self._parser.fault is not None or self._ended:
                         return None
                     if self._house.stopping() and not begun:
                         return None
                     await self._hear()
         except TimeoutError:
-            if self._framing_bytes:
-                self._fault = problems.HEAD_TOO_SLOW
+            if self._parser.framing_bytes:
+                self._parser.fault = problems.HEAD_TOO_SLOW
             return None
         self._answering = self._waiting.popleft()
         return self._answering

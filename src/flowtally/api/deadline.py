@@ -10,19 +10,18 @@ from __future__ import annotations
 import asyncio
 from math import inf
 from types import TracebackType
+from typing import Any
 
 _LOOK_S = 5.0
 """How often the timer looks, where no deadline comes before."""
 
 
 class Deadline:
-    """Belongs to the task that makes it. `with deadline.within(s):` raises `TimeoutError`."""
+    """Belongs to one task. There, `with deadline.within(s):` raises `TimeoutError`."""
 
     __slots__ = ("_at_s", "_looks_at_s", "_loop", "_passed", "_task", "_timer")
 
-    def __init__(self) -> None:
-        task = asyncio.current_task()
-        assert task is not None, "a deadline belongs to a task"
+    def __init__(self, task: asyncio.Task[Any]) -> None:
         self._task = task
         self._loop = task.get_loop()
         self._timer: asyncio.TimerHandle | None = None

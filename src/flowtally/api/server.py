@@ -69,7 +69,7 @@ class _Door:
         self._house = House(app, self._date, stop.is_set, self._on_end)
         self._connections: set[Connection] = set()
         self._entering: set[asyncio.Task[None]] = set()
-        self._all_gone = asyncio.Event()
+        self._left = asyncio.Event()
         self._is_open = False
 
     def open(self) -> None:
@@ -86,21 +86,21 @@ class _Door:
 
     async def drain(self) -> None:
         """Waits until what is in flight is answered, and ends what takes too long."""
-        for connection in self._connections:
-            connection.stop()
         with suppress(TimeoutError):
             async with asyncio.timeout(limits.DRAIN_S):
+                await asyncio.gather(*self._entering)
+                for connection in self._connections:
+                    connection.stop()
                 await self._until_all_are_gone()
-        for task in self._entering:
-            task.cancel()
+        # What did not enter in time was told so by the timeout.
         for connection in self._connections:
             connection.abort()
         await self._until_all_are_gone()
 
     async def _until_all_are_gone(self) -> None:
-        while self._connections or self._entering:
-            self._all_gone.clear()
-            await self._all_gone.wait()
+        while self._connections:
+            self._left.clear()
+            await self._left.wait()
 
     def _accept(self) -> None:
         try:
@@ -113,26 +113,25 @@ class _Door:
             self.shut()
             self._loop.call_later(_TRY_AGAIN_S, self.open)
             return
-        task = self._loop.create_task(self._enter(client), name="entering")
-        self._entering.add(task)
-        task.add_done_callback(self._on_entered)
-        if len(self._connections) + len(self._entering) >= limits.CONNECTIONS_MAX:
-            self.shut()
-
-    async def _enter(self, client: socket.socket) -> None:
-        client.setblocking(False)
         connection = Connection(self._house)
-        with suppress(OSError):
-            await self._loop.connect_accepted_socket(lambda: connection, client)
-            self._connections.add(connection)
+        self._connections.add(connection)
+        if len(self._connections) >= limits.CONNECTIONS_MAX:
+            self.shut()
+        task = self._loop.create_task(self._enter(connection, client), name="entering")
+        self._entering.add(task)
+        task.add_done_callback(self._entering.discard)
 
-    def _on_entered(self, task: asyncio.Task[None]) -> None:
-        self._entering.discard(task)
-        self._all_gone.set()
+    async def _enter(self, connection: Connection, client: socket.socket) -> None:
+        client.setblocking(False)
+        try:
+            await self._loop.connect_accepted_socket(lambda: connection, client)
+        except (OSError, asyncio.CancelledError):
+            client.close()
+            self._on_end(connection)
 
     def _on_end(self, connection: Connection) -> None:
         self._connections.discard(connection)
-        self._all_gone.set()
+        self._left.set()
         self.open()
 
     def _date(self) -> bytes:

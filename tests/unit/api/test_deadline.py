@@ -9,13 +9,19 @@ import pytest
 from flowtally.api.deadline import Deadline
 
 
+def made() -> Deadline:
+    task = asyncio.current_task()
+    assert task is not None
+    return Deadline(task)
+
+
 async def for_ever() -> None:
     await asyncio.Event().wait()
 
 
 def test_what_ends_in_time_is_left_alone() -> None:
     async def story() -> None:
-        deadline = Deadline()
+        deadline = made()
         for _ in range(3):
             with deadline.within(60):
                 await asyncio.sleep(0)
@@ -29,7 +35,7 @@ def test_what_takes_too_long_is_ended(before_s: float | None) -> None:
     """Whatever deadline was set before, and however often."""
 
     async def story() -> None:
-        deadline = Deadline()
+        deadline = made()
         if before_s is not None:
             with deadline.within(before_s):
                 await asyncio.sleep(0)
@@ -44,7 +50,7 @@ def test_what_takes_too_long_is_ended(before_s: float | None) -> None:
 
 def test_an_error_of_the_block_is_not_hidden() -> None:
     async def story() -> None:
-        deadline = Deadline()
+        deadline = made()
         with pytest.raises(ValueError, match="why"), deadline.within(60):
             raise ValueError("why")
         deadline.close()
@@ -54,7 +60,7 @@ def test_an_error_of_the_block_is_not_hidden() -> None:
 
 def test_a_cancellation_by_somebody_else_is_one() -> None:
     async def waits() -> None:
-        deadline = Deadline()
+        deadline = made()
         try:
             with deadline.within(60):
                 await for_ever()
