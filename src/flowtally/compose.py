@@ -6,13 +6,14 @@ other, and `close` undoes it in reverse. Two services can live in one process.
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from pathlib import Path
 
 from flowtally.api.app import App
 from flowtally.api.services import Services
 from flowtally.clock import Clock, SystemClock
-from flowtally.config import Settings
+from flowtally.config import SQL_URL, Settings
 from flowtally.ingest.admission import Admission
 from flowtally.ingest.committer import Committer
 from flowtally.limits import BodyLimits
@@ -103,6 +104,16 @@ def make_store(settings: Settings, clock: Clock, on_step: OnStep = ignore) -> Fl
             ),
             on_step,
         )
+    if settings.store == "sql":
+        from flowtally.stores.sql.store import SqlSettings, SqlStore
+
+        return SqlStore(
+            settings.sql_url,
+            settings.data,
+            clock,
+            SqlSettings(retention_ms=retention_ms, batch_ids_keep_ms=batch_ids_keep_ms),
+            on_step,
+        )
     from flowtally.stores.duckdb.store import DuckdbSettings, DuckdbStore
 
     return DuckdbStore(
@@ -125,18 +136,26 @@ class Verification:
     faults: tuple[str, ...]
 
 
-def verify_data(data: Path) -> Verification:
-    """Verifies a stopped data folder. Raises `DataFolderError`, `FolderInUse` where one runs."""
+def verify_data(settings: Settings) -> Verification:
+    """Verifies what no service has open: the database where the settings are of the sql store, or
+    else whatever is in the data folder. Raises `DataFolderError`, `FolderInUse` where one runs."""
+    from flowtally.wire.answers import encode_ledger
+
+    data = settings.data
+    if settings.store == "sql" or settings.sql_url != SQL_URL or (data / "flows.sqlite").exists():
+        from flowtally.stores.sql.verify import verify_database
+
+        found = asyncio.run(verify_database(settings.sql_url, data))
+        return Verification(encode_ledger(found.ledger), found.faults)
     from flowtally.stores.duckdb.verify import verify_folder
     from flowtally.stores.hourly import files as hourly
     from flowtally.stores.memory_snapshot import holds_memory, verify_snapshot
-    from flowtally.wire.answers import encode_ledger
 
     if holds_memory(data):
         return Verification(encode_ledger(verify_snapshot(data)), ())
     if hourly.holds_hourly(data):
-        found = hourly.verify_folder(data, SystemClock())
-        return Verification(encode_ledger(found.ledger), found.faults)
+        summed = hourly.verify_folder(data, SystemClock())
+        return Verification(encode_ledger(summed.ledger), summed.faults)
     report = verify_folder(data, SystemClock())
     return Verification(encode_ledger(report.ledger), report.faults)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import difflib
 import ipaddress
 import math
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
@@ -28,6 +29,9 @@ DEFAULT = "default"
 _NOT_SETTINGS = (CONFIG_VARIABLE, URL_VARIABLE)
 _TRUTHS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 _SHOWN_MAX = 60
+SQL_URL = "sqlite+aiosqlite:///{data}/flows.sqlite"
+_SQL_URLS = ("sqlite+aiosqlite:///", "postgresql+psycopg://")
+_PASSWORD_IN_QUERY = re.compile(r"([?&][^=&]*password[^=&]*=)[^&]*", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +43,8 @@ class Rule:
     least: float | None = None
     most: float | None = None
     choices: tuple[str, ...] = ()
+    begins: tuple[str, ...] = ()
+    """It is a URL that begins with one of these, and may have a password in it."""
 
 
 def _setting(
@@ -49,8 +55,10 @@ def _setting(
     least: float | None = None,
     most: float | None = None,
     choices: tuple[str, ...] = (),
+    begins: tuple[str, ...] = (),
 ) -> Any:
-    return field(default=default, metadata={"rule": Rule(about, unit, least, most, choices)})
+    rule = Rule(about, unit, least, most, choices, begins)
+    return field(default=default, metadata={"rule": rule})
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +67,17 @@ class Settings:
 
     store: str = _setting(
         "duckdb",
-        "what keeps the sums: duckdb (on disk), hourly (on disk, summed on a schedule) or memory"
-        " (nothing but snapshots is kept)",
-        choices=("duckdb", "hourly", "memory"),
+        "what keeps the sums: duckdb (on disk), hourly (on disk, summed on a schedule), sql (SQLite"
+        " or PostgreSQL, see sql_url) or memory (nothing but snapshots is kept)",
+        choices=("duckdb", "hourly", "sql", "memory"),
     )
     data: Path = _setting(Path("data"), "the data folder; a service makes it if it is missing")
+    sql_url: str = _setting(
+        SQL_URL,
+        "the database of the sql store; {data} stands for the data folder, and a password in it is"
+        " shown nowhere",
+        begins=_SQL_URLS,
+    )
     snapshot_interval_s: float = _setting(
         0.0,
         "how often the memory store writes a snapshot into the data folder; 0 is never, not even"
@@ -161,11 +175,26 @@ class Row:
             return "true or false"
         if self.kind is Path:
             return "a path"
+        if rule.begins:
+            return f"a URL that begins with {' or '.join(rule.begins)}"
         if self.kind is str:
             return "text"
         number = "a whole number" if self.kind is int else "a number"
         unit = f" of {rule.unit}" if rule.unit else ""
         return f"{number}{unit} from {rule.least:,} to {rule.most:,}"
+
+    def public(self, value: object) -> object:
+        """The value as everybody may see it."""
+        return without_password(value) if self.rule.begins and isinstance(value, str) else value
+
+
+def without_password(url: str) -> str:
+    """A URL, or what was given for one, with its passwords masked."""
+    url = _PASSWORD_IN_QUERY.sub(r"\1***", url)
+    before, at, host = url.rpartition("@")
+    scheme, mark, login = before.rpartition("://")
+    user, colon, _ = login.partition(":")
+    return f"{scheme}{mark}{user}:***{at}{host}" if colon else url
 
 
 def table() -> tuple[Row, ...]:
@@ -193,7 +222,9 @@ def load(
                 values[name] = _checked(rows[name], given, is_text)
                 sources[name] = source
             except ValueError:
-                faults.append(f"{name} must be {rows[name].demand}, not {_shown(given)} ({source})")
+                row = rows[name]
+                shown = _shown(row.public(given))
+                faults.append(f"{name} must be {row.demand}, not {shown} ({source})")
     settings = Settings(**values)
     if not settings.insecure and not _is_loopback(settings.host):
         faults.append(
@@ -263,6 +294,8 @@ def _checked(row: Row, given: object, is_text: bool) -> object:
     if not isinstance(value, row.kind) or (isinstance(value, bool) and row.kind is not bool):
         raise ValueError
     if isinstance(value, str) and (not value or (rule.choices and value not in rule.choices)):
+        raise ValueError
+    if rule.begins and not str(value).startswith(rule.begins):
         raise ValueError
     if rule.least is not None and rule.most is not None:
         assert isinstance(value, (int, float))

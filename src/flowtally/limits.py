@@ -112,6 +112,34 @@ MEMORY_BATCH_IDS_MAX = 10_000_000
 """A thousand agents that post once a minute use 1.4 million in a day; this is 115 batches a second
 for a day, in about 3 GB. Beyond it only repeats and batches without a key are taken."""
 
+# SQL store.
+SQL_READERS = 4
+"""Snapshots at a time, each a connection; whoever comes then waits for one ..."""
+SQL_READ_WAIT_S = 10.0
+"""... this long, and is told to come back."""
+SQL_CONNECT_S = 5
+SQL_LOCK_WAIT_S = 10
+"""How long a commit waits for those of other services, or for a shell that has the file locked."""
+SQL_STATEMENT_S = 10
+"""How long the server may work on one statement that changes something ..."""
+SQL_CHANGE_S = 15.0
+"""... and how long it may answer nothing, before its connections are broken off. A sender is told
+within its deadline."""
+SQL_CLOSE_S = 3.0
+"""The same when the service stops."""
+SQL_LOG_BYTES_MAX = 256 * MIB
+"""From this size of SQLite's log it is emptied even if commits have to wait for readers."""
+SQL_IDLE_S = 30
+"""A service that stops in the middle of a transaction keeps all others waiting for so long."""
+SQL_STATEMENT_ROWS_MAX = 2_048
+"""Rows in one statement of SQLite, which is prepared once for each power of two of them."""
+SQL_PIECE_ROWS = 5_000
+"""Rows deleted in one transaction: a commit never waits for more than these."""
+SQL_READ_ROWS = 4_000
+"""Rows of an answer that are Python's objects at a time."""
+SQL_PREPARE_INLINE_ROWS_MAX = 1_000
+"""More rows of a group are prepared in a thread: the event loop must not stand still for them."""
+
 
 @dataclass(frozen=True, slots=True)
 class BodyLimits:

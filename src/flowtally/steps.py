@@ -30,6 +30,8 @@ STEPS = (
     "expire.journalled",  # the decision to expire is in the journal
     "expire.written",  # expired rows are deleted, not committed
     "expire.committed",
+    "sql.migrated",  # the sql store's tables are made or changed, not committed
+    "sql.copied",  # the rows of a commit are written, and the lock is not taken where others are
     "snapshot.captured",  # the memory store's state is captured, nothing is written
     "snapshot.written",  # ... and is in a file beside the last snapshot, not synced
     "snapshot.synced",  # it is synced, the last snapshot is still in its place

@@ -18,7 +18,9 @@ from flowtally.stores.hourly.store import HourlySettings, HourlyStore
 from flowtally.stores.journal_keeper import KeepingPeriods
 from flowtally.stores.memory import MemoryStore
 from flowtally.stores.memory_taker import Snapshots
+from flowtally.stores.sql.store import SqlSettings, SqlStore
 from tests.conformance.batches import HOUR_MS
+from tests.postgres import Postgres
 
 Story = Callable[[FlowStore, ManualClock], Awaitable[None]]
 
@@ -126,3 +128,34 @@ class Hourly(Subject):
         assert isinstance(store, HourlyStore)
         await store.keeper.tidy()
         await store.settle()
+
+
+class Sql(Subject):
+    """The sql store; which database it is on, `url_of` says."""
+
+    survives_restart = True
+
+    @abstractmethod
+    def url_of(self, folder: Path) -> str:
+        """A database of this folder's own."""
+
+    def make_store(self, folder: Path, clock: ManualClock, periods: Periods) -> FlowStore:
+        settings = SqlSettings(periods.retention_ms, periods.batch_ids_keep_ms)
+        return SqlStore(self.url_of(folder), folder, clock, settings)
+
+    async def expire(self, store: FlowStore) -> None:
+        assert isinstance(store, SqlStore)
+        while await store.tidy():
+            pass
+
+
+class SqlOnSqlite(Sql):
+    def url_of(self, folder: Path) -> str:
+        return "sqlite+aiosqlite:///{data}/flows.sqlite"
+
+
+class SqlOnPostgres(Sql):
+    server: Postgres
+
+    def url_of(self, folder: Path) -> str:
+        return self.server.url(folder)

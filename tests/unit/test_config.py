@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from flowtally.config import Settings, load, table
+from flowtally.config import Settings, load, table, without_password
 from flowtally.errors import SettingsError
 
 LOOPBACK_HINT = (
@@ -104,7 +104,7 @@ def test_text_that_can_be_used(name: str, value: str, expected: object) -> None:
         ("request_deadline_s", "nan", "a number of seconds from 0.1 to 3,600"),
         ("request_deadline_s", "inf", "a number of seconds from 0.1 to 3,600"),
         ("insecure", "maybe", "true or false"),
-        ("store", "Memory", "one of duckdb, hourly, memory"),
+        ("store", "Memory", "one of duckdb, hourly, sql, memory"),
         ("log_level", "loud", "one of debug, info, warning, error"),
         ("host", "", "text"),
         ("data", "", "a path"),
@@ -208,3 +208,29 @@ def test_every_setting_says_what_it_is() -> None:
             assert row.rule.least is not None
             assert row.rule.most is not None
             assert row.rule.least <= row.default <= row.rule.most
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql+psycopg://u:s3cret@host/db", "postgresql+psycopg://u:***@host/db"),
+        ("postgresql+psycopg://u:s3@cret:x@host/db", "postgresql+psycopg://u:***@host/db"),
+        ("postgresql+psycopg://u@host/db", "postgresql+psycopg://u@host/db"),
+        ("mysql://u:s3cret@host", "mysql://u:***@host"),
+        ("u:s3cret@host", "u:***@host"),
+        ("postgresql+psycopg://h/db?password=s3cret&x=1", "postgresql+psycopg://h/db?password=***&x=1"),
+        ("postgresql+psycopg://h/db?sslpassword=s3cret", "postgresql+psycopg://h/db?sslpassword=***"),
+        ("sqlite+aiosqlite:///a/b.sqlite", "sqlite+aiosqlite:///a/b.sqlite"),
+    ],
+)  # fmt: skip
+def test_a_password_is_shown_nowhere(url: str, shown: str) -> None:
+    assert without_password(url) == shown
+    row = next(row for row in table() if row.name == "sql_url")
+    assert row.public(url) == shown
+
+
+def test_a_url_that_cannot_be_used_is_told_without_its_password() -> None:
+    demand = "a URL that begins with sqlite+aiosqlite:/// or postgresql+psycopg://"
+    assert fault_of({}, {"FLOWTALLY_SQL_URL": "mysql://u:s3cret@host/db"}) == (
+        f"sql_url must be {demand}, not 'mysql://u:***@host/db' (FLOWTALLY_SQL_URL)"
+    )

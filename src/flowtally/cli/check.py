@@ -20,9 +20,9 @@ def _check(
 ) -> None:
     """Validate the settings and print each with its source.
 
-    Exit code 2 where one is wrong.
+    A password in a URL is masked. Exit code 2 where one is wrong.
     """
-    rows = [(row.name, getattr(loaded.settings, row.name)) for row in table()]
+    rows = [(row.name, row.public(getattr(loaded.settings, row.name))) for row in table()]
     if output == "toml":
         for name, value in rows:
             print(f"{name} = {_toml(value)}  # {loaded.sources[name]}")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from flowtally import __version__
 from flowtally.cli.settings_flags import with_settings
 from flowtally.clock import Clock, SystemClock
-from flowtally.config import Loaded, Settings
+from flowtally.config import Loaded, Settings, without_password
 from flowtally.steps import OnStep, ignore
 
 if TYPE_CHECKING:
@@ -131,6 +131,8 @@ def _greet(settings: Settings, url: str) -> None:
             if settings.snapshot_interval_s
             else "nowhere: memory only, and lost when this stops"
         )
+    elif settings.store == "sql":
+        kept = without_password(settings.sql_url).replace("{data}", kept)
     logger.info("listening", extra={"url": url, "store": settings.store, "data": kept})
     if not sys.stdout.isatty():
         return

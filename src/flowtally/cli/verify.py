@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from flowtally.cli.connection import client_of
 from flowtally.cli.settings_flags import with_settings
-from flowtally.config import Loaded
+from flowtally.config import Loaded, Settings
 from flowtally.errors import FolderInUse
 from flowtally.model import Account, Ledger, LedgerLine
 
@@ -17,16 +16,17 @@ from flowtally.model import Account, Ledger, LedgerLine
 def _verify(
     loaded: Loaded,
     url: Annotated[
-        str | None, typer.Option(help="ask this running service, and look at no folder")
+        str | None, typer.Option(help="ask this running service, and look at no data")
     ] = None,
 ) -> None:
     """Prove that every accepted byte is in the sums.
 
     Compares batches, records and bytes per arrival hour: accepted = summed + still in the journal
-    (+ expired). Reads a stopped data folder itself; asks the service where one is running. Exit
-    code 1 and the difference where the account does not balance or a file is damaged.
+    (+ expired). Reads a stopped data folder, or a PostgreSQL, itself; asks the service where one
+    has the folder. Exit code 1 and the difference where the account does not balance or a file is
+    damaged.
     """
-    ledger, faults = _of_folder(loaded.settings.data) if url is None else (_of_service(url), ())
+    ledger, faults = _of_data(loaded.settings) if url is None else (_of_service(url), ())
     _print(ledger)
     for fault in faults:
         print(f"DAMAGED: {fault}")
@@ -39,17 +39,17 @@ def _verify(
     print("balances: every accepted batch, record and byte is accounted for")
 
 
-command = with_settings(_verify, only=("data",))
+command = with_settings(_verify, only=("store", "data", "sql_url"))
 
 
-def _of_folder(data: Path) -> tuple[Ledger, tuple[str, ...]]:
-    """The account and the faults of a stopped folder, or the account of the service that has it."""
+def _of_data(settings: Settings) -> tuple[Ledger, tuple[str, ...]]:
+    """The account and the faults of what no service has, or the account of the one that has it."""
     import msgspec
 
     from flowtally.compose import verify_data
 
     try:
-        report = verify_data(data)
+        report = verify_data(settings)
     except FolderInUse as error:
         if error.url is None:
             raise

@@ -18,6 +18,7 @@ from flowtally.errors import DataFolderError, FolderInUse
 _OWNERS = {
     "sums.duckdb": ("duckdb",),
     "results.sqlite": ("hourly",),
+    "flows.sqlite": ("sql",),
     "memory.parquet": ("memory",),
     "memory.open": ("memory",),
     "journal.sqlite": ("duckdb", "hourly"),

@@ -1,4 +1,4 @@
-"""Pending tallies as the rows that DuckDB takes in, or that a read adds to what is in already.
+"""Pending tallies as rows in columns: what a store takes in, or a read adds to what is in already.
 
 Small tallies are summed here first: making a table of each costs more than adding up its flows, and
 what many agents send each minute is many small batches of the same flows. A large one is handed on

@@ -12,22 +12,23 @@ from flowtally.config import Settings, load
 from tests.unit.cli.conftest import Call
 
 GOLDEN = """\
-store                 memory      FLOWTALLY_STORE
-data                  data        default
-snapshot_interval_s   0.0         default
-aggregate_interval_s  3600.0      default
-host                  0.0.0.0     --host
-port                  9000        flowtally.toml
-insecure              true        --insecure
-retention_hours       168         default
-batch_ids_keep_hours  24          default
-request_deadline_s    30.0        default
-in_flight_bytes_max   268435456   default
-pending_bytes_max     1073741824  default
-log_format            auto        default
-log_level             info        default
-access_log            false       --access-log
-kernel                true        default
+store                 memory                                   FLOWTALLY_STORE
+data                  data                                     default
+sql_url               sqlite+aiosqlite:///{data}/flows.sqlite  default
+snapshot_interval_s   0.0                                      default
+aggregate_interval_s  3600.0                                   default
+host                  0.0.0.0                                  --host
+port                  9000                                     flowtally.toml
+insecure              true                                     --insecure
+retention_hours       168                                      default
+batch_ids_keep_hours  24                                       default
+request_deadline_s    30.0                                     default
+in_flight_bytes_max   268435456                                default
+pending_bytes_max     1073741824                               default
+log_format            auto                                     default
+log_level             info                                     default
+access_log            false                                    --access-log
+kernel                true                                     default
 """
 
 
@@ -64,3 +65,12 @@ def test_what_is_wrong_is_told_at_once_and_2(call: Call, settings: list[str]) ->
         "  there is no setting 'prot' (flowtally.toml); did you mean port?",
         "  port must be a whole number from 0 to 65,535, not 'x' (--port)",
     ]
+
+
+def test_a_password_is_masked(call: Call, settings: list[str]) -> None:
+    url = "postgresql+psycopg://u:s3cret@host/db"
+    for output in ("table", "toml"):
+        ended = call("check", *settings, "--sql-url", url, "--format", output)
+        assert ended.code == 0
+        assert "s3cret" not in ended.out
+        assert "postgresql+psycopg://u:***@host/db" in ended.out

@@ -110,7 +110,7 @@ async def answer_nobody(app: Any, exchange: Exchange) -> None:
 
 @pytest.mark.parametrize(
     ("one", "other"),
-    [("memory", "duckdb"), ("duckdb", "memory"), ("hourly", "memory"), ("memory", "hourly")],
+    [("memory", "duckdb"), ("duckdb", "sql"), ("sql", "hourly"), ("hourly", "memory")],
 )
 def test_a_copy_has_the_same_answers(call: Call, start: Start, one: str, other: str) -> None:
     source, target = start(one), start(other)
@@ -135,7 +135,7 @@ def test_a_copy_has_the_same_answers(call: Call, start: Start, one: str, other: 
         assert client.ledger().total().accepted == before.accepted
 
 
-@pytest.mark.parametrize("store", ["memory", "duckdb"])
+@pytest.mark.parametrize("store", ["memory", "duckdb", "sql"])
 def test_sums_larger_than_a_record(call: Call, start: Start, store: str) -> None:
     source, target = start(store), start("memory")
     largest = [record(rx=2**53), record("zero", rx=0, tx=0), record("wide", rx=2**53 + 1)]

@@ -40,10 +40,12 @@ def serving(*options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
             process.kill()
 
 
+@pytest.mark.parametrize("store", ["duckdb", "sql"])
 def test_it_serves_and_stops_cleanly_and_its_folder_is_verified(
-    call: Call, monkeypatch: pytest.MonkeyPatch
+    call: Call, monkeypatch: pytest.MonkeyPatch, store: str
 ) -> None:
     monkeypatch.setenv("FLOWTALLY_DATA", "there")
+    monkeypatch.setenv("FLOWTALLY_STORE", store)
     with serving() as (process, url):
         with FlowClient(url) as client:
             receipt = client.post(BODY, "k")
@@ -63,6 +65,8 @@ def test_it_serves_and_stops_cleanly_and_its_folder_is_verified(
         for _ in range(2):
             process.send_signal(signal.SIGTERM)
         assert process.wait(EXIT_S) == 0
+    # Which store it was is seen from the folder.
+    monkeypatch.delenv("FLOWTALLY_STORE")
     stopped = call("verify", "--data", "there")
     assert (stopped.code, stopped.err) == (0, "")
     assert stopped.lines == running.lines[1:]

@@ -1,0 +1,1 @@
+"""How the tables are made and changed: Alembic's folder. `migrate.py` beside it runs it."""

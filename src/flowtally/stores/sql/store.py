@@ -1,0 +1,356 @@
+"""The sql store: takes batches and answers reads, each with a transaction of its database.
+
+All of it runs on the event loop; the driver of SQLite has threads of its own. One transaction of
+this process changes something at a time: the committer's, or one of the tidying beside it. Whoever
+goes away while a read is under way leaves it to end by itself, so that no connection is cut off in
+the middle of something.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from sqlalchemy import Connection
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from flowtally import limits
+from flowtally.clock import Age, Clock
+from flowtally.errors import DataFolderError, KeyReused, NotAccepting
+from flowtally.model import Batch, HourSummary, Ledger, PartHealth, Receipt, Revision, Sums
+from flowtally.ports import FlowStore
+from flowtally.steps import OnStep, ignore
+from flowtally.stores.revisions import Revisions
+from flowtally.stores.sql import retention
+from flowtally.stores.sql.accounts import read_state, write_state
+from flowtally.stores.sql.address import Address
+from flowtally.stores.sql.backend import Backend, Failure
+from flowtally.stores.sql.commit import commit
+from flowtally.stores.sql.migrate import upgrade
+from flowtally.stores.sql.reads import read_hours, read_ledger, read_revision, read_sums
+
+logger = logging.getLogger(__name__)
+
+_TIDY_INTERVAL_S = 1.0
+_RETRY_S = 5
+_RUNBOOK = "docs/guides/operating.md#the-sql-store-failed"
+_DISK_RUNBOOK = "docs/guides/operating.md#the-disk-is-full"
+_CLOSED = "the store is closed"
+
+Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True, slots=True)
+class SqlSettings:
+    """What an operator may set; each is explained in docs/reference/settings.md."""
+
+    retention_ms: int = 7 * 24 * 3_600_000
+    batch_ids_keep_ms: int = 24 * 3_600_000
+    disk_free_bytes_min: int = limits.DISK_FREE_BYTES_MIN
+
+
+class SqlStore(FlowStore):
+    """See the module, and `FlowStore` for the contract."""
+
+    visible_on_return = True
+
+    def __init__(
+        self,
+        sql_url: str,
+        data: Path,
+        clock: Clock,
+        settings: SqlSettings = SqlSettings(),
+        on_step: OnStep = ignore,
+    ) -> None:
+        self.backend = backend_of(Address(sql_url, data))
+        self._clock = clock
+        self._age = Age(clock)
+        self._settings = settings
+        self._on_step = on_step
+        self._revisions = Revisions(limits.HOUR_REVISIONS_MAX)
+        self._changing = asyncio.Lock()
+        self._reads: set[asyncio.Task[object]] = set()
+        self._tidying: asyncio.Task[None] | None = None
+        self._stopping = asyncio.Event()
+        self._is_open = False
+        self._instance: str | None = None
+        self._failure: Failure | None = None
+        self._refused = 0
+        self._room: int | None = None
+        self._beat_ms = clock.now_ms()
+
+    async def start(self) -> None:
+        self._instance = await open_tables(self.backend, True, self._on_step)
+        self._room = self.backend.room()
+        self._is_open = True
+        self._tidying = asyncio.create_task(self._tidy_regularly(), name="sql-tidy")
+        logger.info("sql store started", extra={"sql_url": self.backend.address.shown})
+
+    def announce(self, url: str) -> None:
+        self.backend.announce(url)
+
+    async def close(self) -> None:
+        was_open, self._is_open = self._is_open, False
+        if not was_open:
+            return
+        self._stopping.set()
+        with self._answered_within(limits.SQL_CLOSE_S):
+            if self._tidying is not None:
+                await self._tidying
+            async with self._changing:
+                await asyncio.gather(*self._reads, return_exceptions=True)
+                await self.backend.close()
+
+    def instance(self) -> str | None:
+        return self._instance
+
+    async def write(self, batches: Sequence[Batch]) -> Sequence[Receipt | KeyReused]:
+        reason = self.refusing()
+        if reason is not None:
+            raise NotAccepting(reason, retry_after_s=_RETRY_S)
+        return await self._commit(batches)
+
+    async def _commit(self, batches: Sequence[Batch]) -> Sequence[Receipt | KeyReused]:
+        async with self._changing_safely("store a batch"):
+            refused = self._refused
+            done = await commit(self.backend, self._clock, batches, refused, self._on_step)
+            self._refused -= refused
+            if not self.backend.others_write:
+                self._revisions.touch(done.hours, done.revision, done.revision.number)
+        return done.answers
+
+    @asynccontextmanager
+    async def _changing_safely(self, purpose: str) -> AsyncIterator[None]:
+        """Alone among this process's changes; what fails in it ends writing until it is mended."""
+        async with self._changing:
+            if not self._is_open:
+                raise NotAccepting(_CLOSED)
+            try:
+                with self._answered_within(limits.SQL_CHANGE_S):
+                    yield
+            except self.backend.errors as error:
+                raise NotAccepting(self._fail(purpose, error), retry_after_s=_RETRY_S) from None
+
+    @contextmanager
+    def _answered_within(self, seconds: float) -> Iterator[None]:
+        timer = asyncio.get_running_loop().call_later(seconds, self.backend.cut)
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    def _fail(self, purpose: str, error: Exception) -> str:
+        failure = self.backend.failure_of(error)
+        if self._failure is None or not self._failure.is_final:
+            if self._failure is None:
+                logger.critical(
+                    "sql store failed",
+                    extra={"purpose": purpose, "error": self.backend.address.told(error)},
+                )
+            self._failure = failure
+        return failure.detail
+
+    def refusing(self) -> str | None:
+        if not self._is_open:
+            return _CLOSED
+        if self._failure is not None:
+            return self._failure.detail
+        if self._is_nearly_full():
+            return f"the disk is nearly full: {self._room} bytes are free"
+        return None
+
+    def _is_nearly_full(self) -> bool:
+        return self._room is not None and self._room < self._settings.disk_free_bytes_min
+
+    def count_refused(self, batches: int = 1) -> None:
+        self._refused += batches
+
+    async def revision(self, hour: int) -> Revision:
+        # Where others write, what is remembered may be old, and so nothing is.
+        known = self._revisions.get(hour)
+        if known is not None and self._is_open:
+            return known
+        found, as_of = await self._read(
+            lambda connection: read_revision(connection, hour), glance=True
+        )
+        if found.number and not self.backend.others_write:
+            self._revisions.touch([hour], found, as_of)
+        return found
+
+    async def sums(self, hour: int) -> Sums:
+        return await self._read(lambda connection: read_sums(connection, hour))
+
+    async def hours(self) -> Sequence[HourSummary]:
+        return await self._read(read_hours)
+
+    async def ledger(self) -> Ledger:
+        return await self._read(read_ledger)
+
+    async def _read(
+        self, query: Callable[[AsyncConnection], Awaitable[Answer]], glance: bool = False
+    ) -> Answer:
+        if not self._is_open:
+            raise NotAccepting(_CLOSED)
+        engine = self.backend.glancing if glance else self.backend.reading
+        reading = asyncio.create_task(_answer(engine, query), name="sql-read")
+        self._reads.add(reading)
+        reading.add_done_callback(self._forget_read)
+        try:
+            return await asyncio.shield(reading)
+        except self.backend.errors as error:
+            logger.warning("read failed", extra={"error": self.backend.address.told(error)})
+            raise NotAccepting("the store cannot be read now", retry_after_s=_RETRY_S) from None
+
+    def _forget_read(self, reading: asyncio.Task[Answer]) -> None:
+        self._reads.discard(reading)
+        # Whoever asked may be gone: then nobody else looks at what became of it.
+        if not reading.cancelled():
+            reading.exception()
+
+    async def _tidy_regularly(self) -> None:
+        while not self._stopping.is_set():
+            more = False
+            try:
+                more = await self.tidy()
+            except NotAccepting:
+                # It is told already, and on /health.
+                more = False
+            except self.backend.errors as error:
+                self._fail("tidy", error)
+            except Exception:
+                logger.exception("tidying failed")
+            self._beat_ms = self._clock.now_ms()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), 0 if more else _TIDY_INTERVAL_S)
+
+    async def tidy(self) -> bool:
+        """One round of what can wait; True if there is more to do at once."""
+        self._room = self.backend.room()
+        if self._failure is not None:
+            if not self._failure.is_final and not self._is_nearly_full():
+                await self._try_again()
+            return False
+        if self._refused and self.refusing() is None:
+            await self._commit([])
+        ages = retention.Ages(
+            self._age.now_ms(), self._settings.batch_ids_keep_ms, self._settings.retention_ms
+        )
+        with self._answered_within(limits.SQL_CHANGE_S):
+            due = await _answer(self.backend.glancing, lambda one: retention.what_is_due(one, ages))
+        await self._do(due, ages)
+        await self.backend.fold_log()
+        async with self._changing_safely("give space back"):
+            await self.backend.give_space_back()
+        return due.to_expire or due.to_delete or due.to_forget or due.to_restamp
+
+    async def _do(self, due: retention.Due, ages: retention.Ages) -> None:
+        if due.to_expire:
+            async with self._transaction("expire") as connection:
+                sequence = await retention.expire(connection, ages, self._clock)
+            self._revisions.forget(sequence)
+            self._on_step("expire.journalled")
+        if due.to_expire or due.to_delete:
+            async with self._transaction("delete what expired") as connection:
+                await retention.delete_some(self.backend, connection, self._on_step)
+            self._on_step("expire.committed")
+        if due.to_forget:
+            async with self._transaction("forget batch_ids") as connection:
+                await retention.forget_some(connection, ages)
+        if due.to_restamp:
+            async with self._transaction("restamp batch_ids") as connection:
+                await retention.restamp_some(connection, ages)
+
+    @asynccontextmanager
+    async def _transaction(self, purpose: str) -> AsyncIterator[AsyncConnection]:
+        async with (
+            self._changing_safely(purpose),
+            self.backend.writing.begin() as connection,
+        ):
+            yield connection
+
+    async def _try_again(self) -> None:
+        """Tries a small write after one that failed; writing goes on if it was taken."""
+        async with self._transaction("try the database") as connection:
+            state = await read_state(connection, lock=True)
+            await write_state(connection, sequence=state.sequence)
+        was, self._failure = self._failure, None
+        assert was is not None
+        logger.warning("writing resumed", extra={"after": was.detail})
+
+    def health(self) -> Sequence[PartHealth]:
+        failure = self._failure
+        database = PartHealth(
+            "database",
+            "ok" if failure is None else "error",
+            self._beat_ms,
+            detail=self.backend.address.shown,
+            last_error="" if failure is None else failure.detail,
+            hint="" if failure is None else _RUNBOOK,
+            facts={"kind": self.backend.name, **self.backend.facts()},
+        )
+        if self._room is None:
+            return (database,)
+        nearly_full = self._is_nearly_full()
+        return (
+            database,
+            PartHealth(
+                "disk",
+                "error" if nearly_full else "ok",
+                self._beat_ms,
+                detail=f"{self._room} bytes are free",
+                hint=_DISK_RUNBOOK if nearly_full else "",
+                facts={"free_bytes": self._room},
+            ),
+        )
+
+
+def backend_of(address: Address) -> Backend:
+    """The backend for a URL. Each driver is imported only where it is used."""
+    if address.is_sqlite:
+        from flowtally.stores.sql.sqlite import SqliteBackend
+
+        return SqliteBackend(address)
+    from flowtally.stores.sql.postgres import PostgresBackend
+
+    return PostgresBackend(address)
+
+
+async def open_tables(backend: Backend, create: bool, on_step: OnStep = ignore) -> str:
+    """Opens the database and brings its tables up to date; returns whose they are.
+
+    Raises `DataFolderError` and leaves nothing open where it cannot.
+    """
+
+    def upgraded(connection: Connection) -> None:
+        backend.lock_migrations(connection)
+        if upgrade(connection, create):
+            on_step("sql.migrated")
+
+    await backend.open(create)
+    try:
+        async with backend.writing.begin() as connection:
+            await connection.run_sync(upgraded)
+            return (await read_state(connection)).instance
+    except backend.errors as error:
+        await backend.close()
+        raise DataFolderError(
+            f"{backend.address.shown} cannot be used: {backend.address.told(error)}"
+        ) from None
+    except DataFolderError as error:
+        await backend.close()
+        raise DataFolderError(f"{backend.address.shown} cannot be used: {error}") from None
+    except BaseException:
+        await backend.close()
+        raise
+
+
+async def _answer(
+    engine: AsyncEngine, query: Callable[[AsyncConnection], Awaitable[Answer]]
+) -> Answer:
+    async with engine.connect() as connection:
+        return await query(connection)

@@ -1,0 +1,227 @@
+"""What the sql store promises beyond the contract: expiry in pieces, space given back, and several
+stores on one PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from flowtally import limits
+from flowtally.clock import ManualClock
+from flowtally.errors import NotAccepting
+from flowtally.model import Receipt
+from flowtally.stores.sql import store as sql_store
+from flowtally.stores.sql.store import SqlSettings, SqlStore
+from tests.conformance.batches import HOUR_MS, batch_of, record, rows_of
+from tests.postgres import Postgres
+
+SQLITE = "sqlite+aiosqlite:///{data}/flows.sqlite"
+KEEP = SqlSettings(retention_ms=24 * HOUR_MS, batch_ids_keep_ms=24 * HOUR_MS)
+
+Open = Callable[[ManualClock], SqlStore]
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def make(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
+    url = SQLITE
+    if request.param == "postgresql":
+        postgres: Postgres = request.getfixturevalue("postgres")
+        url = postgres.url(tmp_path)
+    return lambda clock: SqlStore(url, tmp_path, clock, KEEP)
+
+
+@pytest.fixture(autouse=True)
+def no_rounds_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After its first one a store tidies when the test says so."""
+    monkeypatch.setattr(sql_store, "_TIDY_INTERVAL_S", 3600.0)
+
+
+def test_an_expiry_is_seen_at_once_and_carried_out_in_pieces(
+    make: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After each piece the ledger balances, and what expired is in no sum."""
+    monkeypatch.setattr(limits, "SQL_PIECE_ROWS", 3)
+
+    async def story() -> None:
+        clock = ManualClock()
+        store = make(clock)
+        await store.start()
+        old = [record(f"a{number}", hour=hour) for number in range(5) for hour in (1, 2)]
+        await store.write([batch_of(old, "old")])
+        clock.advance_ms(20 * HOUR_MS)
+        await store.write([batch_of([record("young")], "young")])
+        revision = await store.revision(1)
+        clock.advance_ms(6 * HOUR_MS)
+        rounds = 0
+        while await store.tidy():
+            rounds += 1
+            assert await rows_of(store, 1) == [record("young")]
+            assert await rows_of(store, 2) == []
+            assert [one.hour for one in await store.hours()] == [1, 9][: min(rounds, 2)]
+            ledger = await store.ledger()
+            assert ledger.balances, ledger
+            assert (ledger.total().expired.batches, ledger.total().expired.records) == (1, 10)
+            assert (await store.revision(1)).number == revision.number + 1
+            # What comes meanwhile is counted, and not deleted with it.
+            await store.write([batch_of([record("late", hour=9)])])
+        assert rounds >= 4
+        assert await rows_of(store, 9) == [record("late", hour=9, rx=rounds, tx=2 * rounds)]
+        await store.close()
+
+    asyncio.run(story())
+
+
+def test_a_clock_set_back_while_rows_are_deleted_loses_nothing(
+    make: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What comes then would be of an arrival hour that is being deleted."""
+    monkeypatch.setattr(limits, "SQL_PIECE_ROWS", 1)
+
+    async def story() -> None:
+        clock = ManualClock()
+        store = make(clock)
+        await store.start()
+        await store.write([batch_of([record(f"a{number}") for number in range(3)], "old")])
+        clock.advance_ms(26 * HOUR_MS)
+        assert await store.tidy()
+        clock.jump_ms(-26 * HOUR_MS)
+        await store.write([batch_of([record("new")], "new")])
+        while await store.tidy():
+            pass
+        assert await rows_of(store, 1) == [record("new")]
+        ledger = await store.ledger()
+        assert ledger.balances
+        assert ledger.total().expired.records == 3
+        await store.close()
+
+    asyncio.run(story())
+
+
+def test_batch_ids_are_forgotten_in_pieces(make: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "SQL_PIECE_ROWS", 2)
+
+    async def story() -> None:
+        clock = ManualClock()
+        store = make(clock)
+        await store.start()
+        await store.write([batch_of([], f"key-{number}") for number in range(7)])
+        clock.advance_ms(24 * HOUR_MS + 1)
+        await store.write([batch_of([], "young")])
+        rounds = 0
+        while await store.tidy():
+            rounds += 1
+        assert rounds >= 4
+        [old, young] = await store.write([batch_of([], "key-6"), batch_of([], "young")])
+        assert old == Receipt("key-6", 0, 0)
+        assert young == Receipt("young", 0, 0, repeated=True)
+        await store.close()
+
+    asyncio.run(story())
+
+
+def test_sqlite_gives_space_back(tmp_path: Path) -> None:
+    async def story() -> None:
+        clock = ManualClock()
+        store = SqlStore(SQLITE, tmp_path, clock, KEEP)
+        await store.start()
+        for number in range(6):
+            records = [record(f"{number}-{index}" + "x" * 200) for index in range(10_000)]
+            await store.write([batch_of(records)])
+        await store.close()
+        path = tmp_path / "flows.sqlite"
+        grown_bytes = path.stat().st_size
+        clock.advance_ms(26 * HOUR_MS)
+        store = SqlStore(SQLITE, tmp_path, clock, KEEP)
+        await store.start()
+        await store.write([batch_of([record()])])
+        while await store.tidy():
+            pass
+        for _ in range(3):
+            await store.tidy()
+        await store.close()
+        assert path.stat().st_size < grown_bytes / 2
+
+    asyncio.run(story())
+
+
+def test_each_of_several_stores_sees_what_the_others_do(postgres: Postgres, tmp_path: Path) -> None:
+    """Revisions too: what one remembers of them is never believed."""
+
+    async def story() -> None:
+        clock = ManualClock()
+        one, two = (SqlStore(postgres.url(tmp_path), tmp_path, clock, KEEP) for _ in range(2))
+        await asyncio.gather(one.start(), two.start())
+        assert one.instance() == two.instance()
+        batch = batch_of([record()], "key")
+        first = await one.write([batch])
+        assert list(await two.write([batch])) == [Receipt("key", 1, 1, repeated=True)]
+        assert list(first) == [Receipt("key", 1, 1)]
+        seen = await two.revision(1)
+        await one.write([batch_of([record()], "other")])
+        assert (await two.revision(1)).number > seen.number
+        assert await rows_of(two, 1) == [record(rx=2, tx=4)]
+        clock.advance_ms(26 * HOUR_MS)
+        await asyncio.gather(_tidied(one), _tidied(two))
+        for store in (one, two):
+            assert await rows_of(store, 1) == []
+            assert (await store.ledger()).balances
+            await store.close()
+
+    asyncio.run(story())
+
+
+async def _tidied(store: SqlStore) -> None:
+    while await store.tidy():
+        pass
+
+
+def test_many_at_once_lose_nothing(postgres: Postgres, tmp_path: Path) -> None:
+    """Three stores write what overlaps; each batch of one key counts once."""
+
+    async def story() -> None:
+        clock = ManualClock()
+        stores = [SqlStore(postgres.url(tmp_path), tmp_path, clock, KEEP) for _ in range(3)]
+        for store in stores:
+            await store.start()
+
+        async def write(store: SqlStore) -> int:
+            counted = 0
+            for number in range(30):
+                [answer] = await store.write([batch_of([record(rx=number)], f"key-{number}")])
+                assert isinstance(answer, Receipt)
+                counted += not answer.repeated
+            return counted
+
+        counted = await asyncio.gather(*map(write, stores))
+        assert sum(counted) == 30
+        assert await rows_of(stores[0], 1) == [record(rx=sum(range(30)), tx=60)]
+        total = (await stores[1].ledger()).total()
+        assert (total.accepted.batches, total.batches_repeated) == (30, 60)
+        for store in stores:
+            await store.close()
+
+    asyncio.run(story())
+
+
+def test_whoever_goes_away_leaves_the_read_to_end(make: Open) -> None:
+    """No connection is cut off, and none is lost to the pool."""
+
+    async def story() -> None:
+        store = make(ManualClock())
+        await store.start()
+        await store.write([batch_of([record()], "key")])
+        for _ in range(3 * limits.SQL_READERS):
+            reading = asyncio.create_task(store.sums(1))
+            await asyncio.sleep(0)
+            reading.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await reading
+        assert await rows_of(store, 1) == [record()]
+        await store.close()
+        with pytest.raises(NotAccepting):
+            await store.revision(1)
+
+    asyncio.run(story())
