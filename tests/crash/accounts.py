@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from flowtally.compose import verify_data
+from flowtally.config import SQL_URL, Settings
 from flowtally.model import Ledger
 from tests.crash.batches import HOURS
 from tests.crash.calls import Connection, get
@@ -54,9 +55,9 @@ def assert_nothing_extra(service: Service, expected: Expected) -> None:
             assert (row["bytes_rx"] <= most[0]) and (row["bytes_tx"] <= most[1]), (row, most)
 
 
-def assert_sound(data: Path, expected: Expected | None = None) -> None:
-    """`verify` finds nothing wrong with the folder of a service that has ended."""
-    report = verify_data(data)
+def assert_sound(data: Path, expected: Expected | None = None, sql_url: str = SQL_URL) -> None:
+    """`verify` finds nothing wrong with what a service that has ended left behind."""
+    report = verify_data(Settings(data=data, sql_url=sql_url))
     ledger = msgspec.json.decode(report.ledger_json, type=Ledger)
     assert ledger.balances and not report.faults, report
     if expected is not None:
@@ -67,6 +68,11 @@ def assert_sound(data: Path, expected: Expected | None = None) -> None:
             "bytes_rx": accepted.bytes_rx,
             "bytes_tx": accepted.bytes_tx,
         }
+
+
+def assert_service_sound(service: Service, expected: Expected | None = None) -> None:
+    """The same, wherever the service kept it."""
+    assert_sound(service.data, expected, service.launch.sql_url)
 
 
 def _account(expected: Expected) -> dict[str, int]:

@@ -24,7 +24,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.crash.accounts import assert_exact, assert_sound
+from tests.crash.accounts import assert_exact, assert_service_sound
 from tests.crash.expected import Expected
 from tests.crash.nursery import Nursery
 from tests.crash.readers import Readers
@@ -141,7 +141,7 @@ def attack(
         readers.stop()
     assert_exact(service, expected)
     assert service.stop() == 0, service.output()
-    assert_sound(service.data, expected)
+    assert_service_sound(service, expected)
     outcome.counts = writers.counts
     outcome.reads = readers.answered
     outcome.records = expected.records

@@ -12,6 +12,7 @@ import pytest
 
 from tests.crash.nursery import Nursery
 from tests.crash.service import ROOT, Service, running
+from tests.postgres import Postgres, started
 
 TMPFS_BYTES = 96 * 1024 * 1024
 
@@ -38,6 +39,14 @@ def service(
     """Not yet started. A failing test prints where its data is kept and how to run it again."""
     replay = f"CRASH_SEED={seed} pytest '{request.node.nodeid}'"
     yield from _kept_on_failure(Service(tmp_path, nursery=nursery), replay, request)
+
+
+@pytest.fixture
+def own_postgres() -> Iterator[Postgres]:
+    """A server that this test alone may end."""
+    server = started()
+    yield server
+    server.close()
 
 
 @pytest.fixture

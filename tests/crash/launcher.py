@@ -2,7 +2,7 @@
 
 It calls what the command line calls. The service itself knows nothing of being killed: it only
 says at which step it is, and the function given to it here sends the signal. Thresholds are made
-small, so that compaction and checkpoints come up in seconds and not in hours.
+small, so that compaction, checkpoints and expiries in several pieces come up in seconds.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from types import ModuleType
 
 import msgspec
 
+from flowtally import limits
 from flowtally.cli.serve import run
 from flowtally.clock import SystemClock
 from flowtally.config import Settings
@@ -25,6 +26,7 @@ from flowtally.steps import STEPS
 from flowtally.stores import journal_keeper
 from flowtally.stores.duckdb import applier, compaction, store
 from flowtally.stores.hourly import aggregator, gathering, hour_parts
+from flowtally.stores.sql import store as sql_store
 from tests.crash.service import Launch
 
 _SMALL: tuple[tuple[ModuleType, str, float], ...] = (
@@ -34,6 +36,8 @@ _SMALL: tuple[tuple[ModuleType, str, float], ...] = (
     (aggregator, "RETRY_S", 0.3),
     (gathering, "FLOWS_MAX", 60),
     (hour_parts, "PART_FLOWS_MAX", 20),
+    (limits, "SQL_PIECE_ROWS", 40),
+    (limits, "SQL_LOCK_WAIT_S", 3),
 )
 
 
@@ -78,6 +82,10 @@ def set_disk_free_bytes_min(count: int) -> None:
     store.DuckdbSettings = partial(defaults, disk_free_bytes_min=count)  # type: ignore[assignment,misc]
     periods = journal_keeper.KeepingPeriods
     journal_keeper.KeepingPeriods = partial(periods, disk_free_bytes_min=count)  # type: ignore[assignment,misc]
+    sql_defaults = sql_store.SqlSettings
+    sql_store.SqlSettings = partial(  # type: ignore[assignment,misc]
+        sql_defaults, disk_free_bytes_min=count
+    )
 
 
 def launch(order: bytes) -> int:
@@ -85,8 +93,10 @@ def launch(order: bytes) -> int:
     wanted = msgspec.json.decode(order, type=Launch)
     make_thresholds_small()
     set_disk_free_bytes_min(wanted.disk_free_bytes_min)
+    limits.SQL_CHANGE_S = wanted.sql_change_s
     settings = Settings(
         store=wanted.store,
+        sql_url=wanted.sql_url,
         snapshot_interval_s=wanted.snapshot_interval_s,
         aggregate_interval_s=wanted.aggregate_interval_s,
         data=Path(wanted.data),

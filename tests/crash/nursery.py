@@ -31,6 +31,13 @@ _IMPORTED = (
     "flowtally.observe.logs",
     "flowtally.stores.duckdb.store",
     "flowtally.stores.memory_columns",
+    "flowtally.stores.sql.postgres",
+    "flowtally.stores.sql.sqlite",
+    "flowtally.stores.sql.store",
+    "psycopg",
+    "aiosqlite",
+    "sqlalchemy.dialects.postgresql.psycopg",
+    "sqlalchemy.dialects.sqlite.aiosqlite",
     "uvloop",
 )
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 import threading
+from collections.abc import Callable
 
 from tests.crash.batches import HOURS
 from tests.crash.calls import Connection, NoAnswer
@@ -26,10 +27,12 @@ class Readers:
         expected: Expected,
         readers: int = READERS,
         visible_on_return: bool = True,
+        connect: Callable[[int], Connection] = Connection,
     ) -> None:
         self.answered = 0
         self._visible_on_return = visible_on_return
         self._port = port
+        self._connect = connect
         self._expected = expected
         self._seen: dict[int, Totals] = {}
         self._failures: list[str] = []
@@ -60,7 +63,7 @@ class Readers:
             return self._changed.wait_for(lambda: self.answered >= wanted, timeout_s)
 
     def _run(self, draw: random.Random) -> None:
-        with Connection(self._port) as connection:
+        with self._connect(self._port) as connection:
             while not self._stopping.wait(_PAUSE_S):
                 self._read(connection, draw.choice(HOURS))
 

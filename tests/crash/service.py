@@ -20,7 +20,8 @@ from pathlib import Path
 
 import msgspec
 
-from flowtally.limits import DISK_FREE_BYTES_MIN
+from flowtally.config import SQL_URL
+from flowtally.limits import DISK_FREE_BYTES_MIN, SQL_CHANGE_S
 from tests.crash.calls import NoAnswer, get
 from tests.crash.nursery import Forked, Nursery
 
@@ -51,6 +52,9 @@ class Launch:
     die_at_count: int = 1
     """... when it comes up for the so-manieth time."""
     store: str = "duckdb"
+    sql_url: str = SQL_URL
+    sql_change_s: float = SQL_CHANGE_S
+    """How long PostgreSQL may answer nothing in a commit."""
     snapshot_interval_s: float = 0.0
     aggregate_interval_s: float = 3600.0
     clock_ahead_ms: int = 0

@@ -17,15 +17,19 @@ from tests.crash.service import Service
 _MIB = 1024 * 1024
 
 
-def test_a_full_disk(service_on_small_disk: Service, seed: int) -> None:
+@pytest.mark.parametrize(
+    ("store", "parts"), [("duckdb", ("journal", "applier")), ("sql", ("database",))]
+)
+def test_a_full_disk(
+    service_on_small_disk: Service, seed: int, store: str, parts: tuple[str, ...]
+) -> None:
     """Not a byte is left: commits that are begun fail, and are rolled back.
 
     What one file gives back the other may take, so either may be the one that fails.
     """
     service = service_on_small_disk
-    service.set(disk_free_bytes_min=0)
+    service.set(store=store, disk_free_bytes_min=0)
     ballast = service.data.parent / "ballast"
-    parts = ("journal", "applier")
     expected = suffers(service, seed, lambda: _fill(ballast, leave_bytes=0), ballast.unlink, *parts)
     assert service.stop() == 0, service.output()
     assert_sound(service.data, expected)
@@ -49,7 +53,7 @@ def test_a_full_disk_and_a_run_that_is_due(service_on_small_disk: Service, seed:
     assert_sound(service.data, expected)
 
 
-@pytest.mark.parametrize("store", ["duckdb", "hourly"])
+@pytest.mark.parametrize("store", ["duckdb", "hourly", "sql"])
 def test_a_nearly_full_disk(service_on_small_disk: Service, seed: int, store: str) -> None:
     """Some MiB are left: enough for the commits under way, too few to begin another."""
     service = service_on_small_disk
@@ -62,12 +66,16 @@ def test_a_nearly_full_disk(service_on_small_disk: Service, seed: int, store: st
     assert_sound(service.data, expected)
 
 
-def test_killed_while_the_disk_is_full(service_on_small_disk: Service, seed: int) -> None:
+@pytest.mark.parametrize("store", ["duckdb", "sql"])
+def test_killed_while_the_disk_is_full(
+    service_on_small_disk: Service, seed: int, store: str
+) -> None:
     """A start on a full disk serves or ends with the reason, and nothing is lost afterwards."""
     service = service_on_small_disk
+    service.set(store=store)
     ballast = service.data.parent / "ballast"
     # A commit may find out before the disk is looked at.
-    parts = ("disk", "journal")
+    parts = ("disk", "journal", "database")
     expected = suffers(service, seed, lambda: _fill(ballast, leave_bytes=0), ballast.unlink, *parts)
     _fill(ballast, leave_bytes=0)
     service.kill()
@@ -80,14 +88,16 @@ def test_killed_while_the_disk_is_full(service_on_small_disk: Service, seed: int
     assert_sound(service.data, expected)
 
 
-def test_a_limit_on_the_size_of_files(service: Service, seed: int) -> None:
+@pytest.mark.parametrize(("store", "part"), [("duckdb", "journal"), ("sql", "database")])
+def test_a_limit_on_the_size_of_files(service: Service, seed: int, store: str, part: str) -> None:
     """What a quota does: the file system has room, the file may not grow."""
+    service.set(store=store)
     expected = suffers(
         service,
         seed,
         lambda: service.limit(resource.RLIMIT_FSIZE, _largest_bytes(service.data) // 2),
         lambda: service.unlimit(resource.RLIMIT_FSIZE),
-        "journal",
+        part,
     )
     assert service.stop() == 0, service.output()
     assert_sound(service.data, expected)

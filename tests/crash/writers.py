@@ -37,9 +37,17 @@ class Counts:
 class Writers:
     """Start, wait for acknowledgements, stop. `expected` grows with each first 2xx."""
 
-    def __init__(self, port: int, seed: int, expected: Expected, writers: int = WRITERS) -> None:
+    def __init__(
+        self,
+        port: int,
+        seed: int,
+        expected: Expected,
+        writers: int = WRITERS,
+        connect: Callable[[int], Connection] = Connection,
+    ) -> None:
         self.counts = Counts()
         self._port = port
+        self._connect = connect
         self._expected = expected
         self._changed = threading.Condition()
         self._stopping = False
@@ -91,7 +99,7 @@ class Writers:
 
     def _run(self, generator: BatchGenerator) -> None:
         done: list[Sending] = []
-        with Connection(self._port) as connection:
+        with self._connect(self._port) as connection:
             while not self._stopping:
                 if done and generator.chance(_REPEAT_PROBABILITY):
                     self._repeat(connection, generator.choose(done))

@@ -21,10 +21,12 @@ from flowtally.clock import ManualClock
 from flowtally.errors import KeyReused
 from flowtally.model import Batch, Receipt
 from flowtally.ports import FlowStore
+from flowtally.steps import OnStep, ignore
 from flowtally.stores.duckdb.store import DuckdbSettings, DuckdbStore
 from flowtally.stores.hourly.store import HourlySettings, HourlyStore
 from flowtally.stores.journal_keeper import KeepingPeriods
 from flowtally.stores.memory import MemoryStore
+from flowtally.stores.sql.store import SqlSettings, SqlStore
 from tests.conformance.batches import (
     HOUR_MS,
     HOURS,
@@ -34,7 +36,15 @@ from tests.conformance.batches import (
     rows_as_they_are,
     rows_of,
 )
-from tests.conformance.subjects import Duckdb, Hourly, MemoryWithSnapshots, Periods, Subject
+from tests.conformance.subjects import (
+    Duckdb,
+    Hourly,
+    MemoryWithSnapshots,
+    Periods,
+    Sql,
+    SqlOnSqlite,
+    Subject,
+)
 from tests.simulation.expected import Expected, Posted
 
 PERIODS = Periods(retention_ms=48 * HOUR_MS, batch_ids_keep_ms=24 * HOUR_MS)
@@ -47,6 +57,15 @@ DUCKDB_STEPS = (
     "compact.written",
     "compact.committed",
     "checkpoint.done",
+    "expire.written",
+    "expire.committed",
+)
+SQL_STEPS = (
+    "commit.begun",
+    "sql.copied",
+    "commit.written",
+    "commit.synced",
+    "expire.journalled",
     "expire.written",
     "expire.committed",
 )
@@ -304,6 +323,76 @@ class HourlyHistories(DurableHistories):
         for hour in (*HOURS, 7):
             assert not self.run(self.store.is_partial(hour))
             assert self.run(rows_as_they_are(self.store, hour)) == after.hour(hour)
+
+
+class SqliteHistories(DurableHistories):
+    """Of the sql store: whoever is at a step has the lock, so nobody else writes the file."""
+
+    steps = SQL_STEPS
+    files = ("flows.sqlite", "flows.sqlite-wal")
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(SqlOnSqlite(), folder)
+
+    def open_store(self) -> SqlStore:
+        return _open_sql(self, self.on_step)
+
+
+class SharedHistories(Histories):
+    """What may happen to one of several stores on the same tables: another one takes over."""
+
+    def __init__(self, subject: Subject, folder: Path) -> None:
+        super().__init__(subject, folder)
+        self.other = self.open_store()
+
+    def open_store(self) -> SqlStore:
+        return _open_sql(self, ignore)
+
+    @rule()
+    def change(self) -> None:
+        self.store, self.other = self.other, self.store
+        self.read_all()
+
+    @rule()
+    def restart(self) -> None:
+        self.run(self.store.close())
+        self.store = self.open_store()
+        self.read_all()
+
+    @rule(group=group_strategy)
+    def write_through_both(self, group: list[Sent]) -> None:
+        """At once: of each key's batch one counts, whichever comes first."""
+        posted = [
+            Posted(one.records, f"both-{self.twice}-{index}")
+            for index, one in enumerate(self._posted(group))
+        ]
+        self.twice += 1
+        batches = [batch_of(one.records, one.key) for one in posted]
+
+        async def story() -> None:
+            found = await asyncio.gather(
+                _answers(self.store, batches), _answers(self.other, batches)
+            )
+            for one, answers in zip(posted, zip(*found, strict=True), strict=True):
+                wanted = [self.expected.post(one, self.clock.now_ms()) for _ in range(2)]
+                assert sorted(map(repr, answers)) == sorted(map(repr, wanted))
+
+        self.run(story())
+
+    twice = 0
+
+    def teardown(self) -> None:
+        self.run(self.other.close())
+        super().teardown()
+
+
+def _open_sql(history: Histories, on_step: OnStep) -> SqlStore:
+    assert isinstance(history.subject, Sql)
+    settings = SqlSettings(PERIODS.retention_ms, PERIODS.batch_ids_keep_ms)
+    url = history.subject.url_of(history.folder)
+    store = SqlStore(url, history.folder, history.clock, settings, on_step)
+    history.run(store.start())
+    return store
 
 
 class SnapshotHistories(Histories):

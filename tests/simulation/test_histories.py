@@ -11,12 +11,15 @@ import pytest
 from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from tests.conformance.subjects import Memory
+from tests.conformance.subjects import Memory, SqlOnPostgres
+from tests.postgres import Postgres
 from tests.simulation.histories import (
     DuckdbHistories,
     Histories,
     HourlyHistories,
+    SharedHistories,
     SnapshotHistories,
+    SqliteHistories,
 )
 
 
@@ -36,6 +39,18 @@ def test_histories_of_the_duckdb_store(tmp_path_factory: pytest.TempPathFactory)
 
 def test_histories_of_the_hourly_store(tmp_path_factory: pytest.TempPathFactory) -> None:
     tell(lambda: HourlyHistories(tmp_path_factory.mktemp("hourly")))
+
+
+def test_histories_of_the_sql_store_on_sqlite(tmp_path_factory: pytest.TempPathFactory) -> None:
+    tell(lambda: SqliteHistories(tmp_path_factory.mktemp("sqlite")))
+
+
+def test_histories_of_two_sql_stores_on_one_postgres(
+    tmp_path_factory: pytest.TempPathFactory, postgres: Postgres
+) -> None:
+    subject = SqlOnPostgres()
+    subject.server = postgres
+    tell(lambda: SharedHistories(subject, tmp_path_factory.mktemp("postgres")))
 
 
 def tell(make: Callable[[], Histories]) -> None:
