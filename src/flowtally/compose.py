@@ -90,20 +90,6 @@ def make_store(settings: Settings, clock: Clock, on_step: OnStep = ignore) -> Fl
             else None,
             on_step=on_step,
         )
-    if settings.store == "hourly":
-        from flowtally.stores.hourly.store import HourlySettings, HourlyStore
-        from flowtally.stores.journal_keeper import KeepingPeriods
-
-        return HourlyStore(
-            settings.data,
-            clock,
-            HourlySettings(
-                KeepingPeriods(retention_ms, batch_ids_keep_ms),
-                settings.pending_bytes_max,
-                settings.aggregate_interval_s,
-            ),
-            on_step,
-        )
     if settings.store == "sql":
         from flowtally.stores.sql.store import SqlSettings, SqlStore
 
@@ -114,16 +100,24 @@ def make_store(settings: Settings, clock: Clock, on_step: OnStep = ignore) -> Fl
             SqlSettings(retention_ms=retention_ms, batch_ids_keep_ms=batch_ids_keep_ms),
             on_step,
         )
+    from flowtally.stores.journal_keeper import KeepingPeriods
+
+    periods = KeepingPeriods(retention_ms, batch_ids_keep_ms)
+    if settings.store == "hourly":
+        from flowtally.stores.hourly.store import HourlySettings, HourlyStore
+
+        return HourlyStore(
+            settings.data,
+            clock,
+            HourlySettings(periods, settings.pending_bytes_max, settings.aggregate_interval_s),
+            on_step,
+        )
     from flowtally.stores.duckdb.store import DuckdbSettings, DuckdbStore
 
     return DuckdbStore(
         settings.data,
         clock,
-        DuckdbSettings(
-            retention_ms=retention_ms,
-            batch_ids_keep_ms=batch_ids_keep_ms,
-            pending_bytes_max=settings.pending_bytes_max,
-        ),
+        DuckdbSettings(periods, settings.pending_bytes_max),
         on_step,
     )
 

@@ -101,15 +101,12 @@ class Duckdb(Subject):
         return DuckdbStore(
             folder,
             clock,
-            DuckdbSettings(
-                retention_ms=periods.retention_ms,
-                batch_ids_keep_ms=periods.batch_ids_keep_ms,
-            ),
+            DuckdbSettings(KeepingPeriods(periods.retention_ms, periods.batch_ids_keep_ms)),
         )
 
     async def expire(self, store: FlowStore) -> None:
         assert isinstance(store, DuckdbStore)
-        await store.tidy()
+        await store.keeper.tidy()
         # A read would not wait longer than the read barrier for the expiry to be carried out.
         assert await store.applier.wait_applied(store.journal.last_sequence, 60)
 

@@ -24,7 +24,7 @@ from flowtally.config import Settings
 from flowtally.errors import FlowtallyError
 from flowtally.steps import STEPS
 from flowtally.stores import journal_keeper
-from flowtally.stores.duckdb import applier, compaction, store
+from flowtally.stores.duckdb import applier, compaction
 from flowtally.stores.hourly import aggregator, gathering, hour_parts
 from flowtally.stores.sql import store as sql_store
 from tests.crash.service import Launch
@@ -78,8 +78,6 @@ def make_thresholds_small() -> None:
 
 def set_disk_free_bytes_min(count: int) -> None:
     """No setting of the product, as nobody but a test would want to change it."""
-    defaults = store.DuckdbSettings
-    store.DuckdbSettings = partial(defaults, disk_free_bytes_min=count)  # type: ignore[assignment,misc]
     periods = journal_keeper.KeepingPeriods
     journal_keeper.KeepingPeriods = partial(periods, disk_free_bytes_min=count)  # type: ignore[assignment,misc]
     sql_defaults = sql_store.SqlSettings

@@ -280,7 +280,8 @@ class DuckdbHistories(DurableHistories):
         super().__init__(Duckdb(), folder)
 
     def open_store(self) -> DuckdbStore:
-        settings = DuckdbSettings(PERIODS.retention_ms, PERIODS.batch_ids_keep_ms)
+        periods = KeepingPeriods(PERIODS.retention_ms, PERIODS.batch_ids_keep_ms)
+        settings = DuckdbSettings(periods)
         store = DuckdbStore(self.folder, self.clock, settings, self.on_step)
         self.run(store.start())
         return store

@@ -21,13 +21,14 @@ from flowtally import limits
 from flowtally.clock import Clock
 from flowtally.errors import KeyReused, NotAccepting
 from flowtally.ingest.journal import Journal
+from flowtally.ingest.journal_rows import Pending
 from flowtally.model import MILLISECONDS_PER_HOUR, Batch, PartHealth, Receipt
 from flowtally.stores.folder import DataFolder
 
 logger = logging.getLogger(__name__)
 
 _TIDY_INTERVAL_S = 1.0
-_RUNBOOKS = "docs/guides/operating.md"
+RUNBOOKS = "docs/guides/operating.md"
 
 Answer = TypeVar("Answer")
 
@@ -83,15 +84,15 @@ class JournalKeeper:
             await asyncio.to_thread(thread.shutdown)
 
     async def commit(
-        self, batches: Sequence[Batch], note: Callable[[Iterable[int], int], None]
+        self, batches: Sequence[Batch], note: Callable[[Iterable[int], Pending], None]
     ) -> list[Receipt | KeyReused]:
         """Commits batches; before any is answered, `note` is told which hours the new ones touch,
-        and under which sequence number."""
+        and their entry in the journal."""
 
         def commit() -> list[Receipt | KeyReused]:
             answers, entry = self.journal.commit(batches)
             if entry is not None:
-                note(_hours_of_new(batches, answers), entry.sequence)
+                note(_hours_of_new(batches, answers), entry)
             return answers
 
         return await self._in_thread(commit)
@@ -160,7 +161,7 @@ class JournalKeeper:
                 self._beat_ms,
                 detail=f"{self.journal.pending_bytes} bytes wait to be summed",
                 last_error=failure or self._error,
-                hint=f"{_RUNBOOKS}#the-journal-failed" if failure else "",
+                hint=f"{RUNBOOKS}#the-journal-failed" if failure else "",
                 facts={
                     "pending_bytes": self.journal.pending_bytes,
                     "last_sequence": self.journal.last_sequence,
@@ -172,7 +173,7 @@ class JournalKeeper:
                 "error" if nearly_full else "ok",
                 self._beat_ms,
                 detail=f"{self._disk_free_bytes} bytes are free",
-                hint=f"{_RUNBOOKS}#the-disk-is-full" if nearly_full else "",
+                hint=f"{RUNBOOKS}#the-disk-is-full" if nearly_full else "",
                 facts={"free_bytes": self._disk_free_bytes},
             ),
         )

@@ -186,7 +186,7 @@ def test_no_revision_from_before_an_expiry_comes_back(tmp_path: Path) -> None:
         await rows(store, 1)
         found, as_of = await store.revision(1), store.applier.applied
         clock.advance_ms(9 * 24 * HOUR_MS)
-        await store.tidy()
+        await store.keeper.tidy()
         await store.applier.wait_applied(store.journal.last_sequence, 60)
         store.revisions.touch([1], found, as_of)
         assert await store.revision(1) == (await store.sums(1)).revision != found

@@ -7,15 +7,16 @@ read in DuckDB's own snapshot. So a batch is in the answer once, or not at all.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import duckdb
 
 from flowtally.ingest.journal_rows import AcceptedLine, Pending
-from flowtally.model import Account, HourSummary, Ledger, LedgerLine, Revision, Sums
+from flowtally.model import Account, HourSummary, Ledger, Revision, Sums
 from flowtally.stores.duckdb.database import SUMS, Database, applied_of
 from flowtally.stores.incoming import incoming_of
+from flowtally.stores.journal_ledger import ledger_of
 from flowtally.wire import kernel
 
 _ROWS = "SELECT arrival_hour, hour, src_app, dest_app, vpc_id, bytes_rx, bytes_tx, records"
@@ -113,14 +114,7 @@ class Snapshot:
             arrival_hour, batches_summed, *gone = row
             summed[arrival_hour] = summed.get(arrival_hour, Account()) + Account(batches_summed)
             expired[arrival_hour] = Account(*gone)
-        pending = self._pending_accounts()
-        journalled = {line.arrival_hour: line for line in accepted}
-        return Ledger(
-            tuple(
-                _line(arrival_hour, journalled, summed, pending, expired)
-                for arrival_hour in sorted({*journalled, *summed, *pending, *expired})
-            )
-        )
+        return ledger_of(accepted, summed, self._pending_accounts(), expired)
 
     def _pending_accounts(self) -> dict[int, Account]:
         accounts: dict[int, Account] = {}
@@ -135,25 +129,6 @@ class Snapshot:
             for arrival_hour, records, rx, tx in rows:
                 accounts[arrival_hour] += Account(0, int(records), int(rx), int(tx))
         return accounts
-
-
-def _line(
-    arrival_hour: int,
-    journalled: Mapping[int, AcceptedLine],
-    summed: Mapping[int, Account],
-    pending: Mapping[int, Account],
-    expired: Mapping[int, Account],
-) -> LedgerLine:
-    line = journalled.get(arrival_hour)
-    return LedgerLine(
-        arrival_hour,
-        accepted=line.accepted if line else Account(),
-        summed=summed.get(arrival_hour, Account()),
-        pending=pending.get(arrival_hour, Account()),
-        expired=expired.get(arrival_hour, Account()),
-        batches_repeated=line.batches_repeated if line else 0,
-        batches_refused=line.batches_refused if line else 0,
-    )
 
 
 @contextmanager

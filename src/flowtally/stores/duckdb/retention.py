@@ -10,7 +10,6 @@ from __future__ import annotations
 import duckdb
 
 from flowtally.ingest.journal_rows import Pending
-from flowtally.model import MILLISECONDS_PER_HOUR
 from flowtally.steps import OnStep
 from flowtally.stores.duckdb.apply import roll_back
 from flowtally.stores.duckdb.compaction import RowCounts
@@ -40,11 +39,6 @@ _FORGET_HOURS = f"DELETE FROM hours WHERE hour NOT IN (SELECT hour FROM {SUMS})"
 _REVISE_HOURS = """
 UPDATE hours SET revision = ?, changed_ms = ? FROM changed WHERE hours.hour = changed.hour
 """
-
-
-def expire_before(now_ms: int, retention_ms: int) -> int:
-    """The first arrival hour still to be served: an hour stays whole until its end is due."""
-    return (now_ms - retention_ms) // MILLISECONDS_PER_HOUR
 
 
 def apply_expiry(

@@ -1,7 +1,7 @@
 """The default store: writes go to the journal, reads to DuckDB, the applier stands between.
 
-Which thread does what: commits and tidying run in one journal thread, DuckDB is written in the
-applier's, reads run in a small pool. The event loop only waits.
+Which thread does what: commits and tidying run in the journal's (`JournalKeeper`), DuckDB is
+written in the applier's, reads run in a small pool. The event loop only waits.
 """
 
 from __future__ import annotations
@@ -9,9 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -27,6 +26,7 @@ from flowtally.errors import (
     NotAccepting,
 )
 from flowtally.ingest.journal import Journal
+from flowtally.ingest.journal_rows import Pending
 from flowtally.ingest.journal_snapshot import journal_snapshot
 from flowtally.model import (
     Batch,
@@ -42,8 +42,8 @@ from flowtally.steps import OnStep, ignore
 from flowtally.stores.duckdb.applier import Applier
 from flowtally.stores.duckdb.database import Database, applied_of
 from flowtally.stores.duckdb.reads import Snapshot, snapshot
-from flowtally.stores.duckdb.retention import expire_before
 from flowtally.stores.folder import DataFolder
+from flowtally.stores.journal_keeper import RUNBOOKS, JournalKeeper, KeepingPeriods
 from flowtally.stores.revisions import Revisions
 
 logger = logging.getLogger(__name__)
@@ -53,8 +53,6 @@ _READ_ATTEMPTS = 25
 _READ_RETRY_S = 0.2
 """Together 5 s: the applier opens the database anew after a failure, and its log is read then."""
 _UNREADABLE = "the store cannot be read now"
-_TIDY_INTERVAL_S = 1.0
-_RUNBOOKS = "docs/guides/operating.md"
 
 Answer = TypeVar("Answer")
 
@@ -63,10 +61,8 @@ Answer = TypeVar("Answer")
 class DuckdbSettings:
     """What an operator may set; each is explained in docs/reference/settings.md."""
 
-    retention_ms: int = 7 * 24 * 3_600_000
-    batch_ids_keep_ms: int = 24 * 3_600_000
+    periods: KeepingPeriods = KeepingPeriods()
     pending_bytes_max: int = limits.PENDING_BYTES_MAX
-    disk_free_bytes_min: int = limits.DISK_FREE_BYTES_MIN
     memory_bytes_max: int | None = None
 
 
@@ -89,44 +85,36 @@ class DuckdbStore(FlowStore):
         self.applier = Applier(
             self.journal, self.database, self.folder, self.revisions, clock, on_step
         )
-        self._settings = settings
-        self._clock = clock
-        self._journal_thread: ThreadPoolExecutor | None = None
+        self.keeper = JournalKeeper(
+            self.journal,
+            self.folder,
+            clock,
+            settings.periods,
+            oldest=lambda: self.applier.run_between(self.applier.counts.oldest),
+        )
+        self._pending_bytes_max = settings.pending_bytes_max
         self._readers: ThreadPoolExecutor | None = None
         self._adding_pending = threading.Lock()
-        self._tidying: asyncio.Task[None] | None = None
-        self._tidy_beat_ms = clock.now_ms()
-        self._tidy_error = ""
-        self._disk_free_bytes = 0
-        self._looked_for_expiry_in: int | None = None
 
     async def start(self) -> None:
         await asyncio.to_thread(self._open)
-        self._journal_thread = ThreadPoolExecutor(1, thread_name_prefix="flowtally-journal")
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="flowtally-reader")
-        self._tidying = asyncio.create_task(self._tidy_regularly(), name="journal-tidy")
+        self.keeper.start()
 
     def announce(self, url: str) -> None:
         self.folder.sign(url)
 
     async def close(self) -> None:
-        if self._tidying is not None:
-            self._tidying.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._tidying
-            self._tidying = None
-        journal_thread, self._journal_thread = self._journal_thread, None
+        await self.keeper.close()
         readers, self._readers = self._readers, None
-        for executor in (journal_thread, readers):
-            if executor is not None:
-                await asyncio.to_thread(executor.shutdown)
+        if readers is not None:
+            await asyncio.to_thread(readers.shutdown)
         await asyncio.to_thread(self._close)
 
     def _open(self) -> None:
         self.folder.open()
         try:
             open_files(self.folder, self.journal, self.database)
-            self._disk_free_bytes = self.folder.free_bytes()
             self.applier.start()
         except BaseException:
             self._close()
@@ -142,33 +130,16 @@ class DuckdbStore(FlowStore):
         reason = self.refusing()
         if reason is not None:
             raise NotAccepting(reason, retry_after_s=5)
-        return await self._in_journal_thread(lambda: self._commit(batches))
+        return await self.keeper.commit(batches, self._note_committed)
 
-    def _commit(self, batches: Sequence[Batch]) -> list[Receipt | KeyReused]:
-        answers, entry = self.journal.commit(batches)
-        if entry is not None:
-            changed = {
-                hour
-                for batch, answer in zip(batches, answers, strict=True)
-                if isinstance(answer, Receipt) and not answer.repeated
-                for hour in batch.tally.hours()
-            }
-            revision = Revision(entry.sequence, entry.arrived_ms)
-            self.revisions.touch(changed, revision, entry.sequence)
-        return answers
+    def _note_committed(self, hours: Iterable[int], entry: Pending) -> None:
+        self.revisions.touch(hours, Revision(entry.sequence, entry.arrived_ms), entry.sequence)
 
     def refusing(self) -> str | None:
-        if self._journal_thread is None:
-            return "the store is closed"
-        if self.journal.failure is not None:
-            return self.journal.failure
-        if self.applier.failure is not None:
-            return self.applier.failure
-        if self.journal.pending_bytes > self._settings.pending_bytes_max:
-            return "the store is behind: too much is journalled and not yet summed"
-        if self._disk_free_bytes < self._settings.disk_free_bytes_min:
-            return f"the disk is nearly full: {self._disk_free_bytes} bytes are free"
-        return None
+        reason = self.keeper.refusing() or self.applier.failure
+        if reason is None and self.journal.pending_bytes > self._pending_bytes_max:
+            reason = "the store is behind: too much is journalled and not yet summed"
+        return reason
 
     def count_refused(self, batches: int = 1) -> None:
         self.journal.count_refused(batches)
@@ -246,75 +217,18 @@ class DuckdbStore(FlowStore):
             logger.warning("read failed, and is tried again", exc_info=error)
         await asyncio.sleep(_READ_RETRY_S)
 
-    async def _in_journal_thread(self, work: Callable[[], Answer]) -> Answer:
-        thread = self._journal_thread
-        if thread is None:
-            raise NotAccepting("the store is closed")
-        return await asyncio.get_running_loop().run_in_executor(thread, work)
-
-    async def _tidy_regularly(self) -> None:
-        while True:
-            more = False
-            try:
-                more = await self.tidy()
-                self._tidy_error = ""
-            except Exception as error:
-                if not self._tidy_error:
-                    logger.warning("tidying failed", exc_info=error)
-                self._tidy_error = str(error) or repr(error)
-            self._tidy_beat_ms = self._clock.now_ms()
-            await asyncio.sleep(0 if more else _TIDY_INTERVAL_S)
-
-    async def tidy(self) -> bool:
-        """One round of what can wait; True if there is more to do at once."""
-        self._disk_free_bytes = self.folder.free_bytes()
-        if self.journal.failure is not None:
-            if self._disk_free_bytes >= self._settings.disk_free_bytes_min:
-                await self._in_journal_thread(self.journal.resume)
-            return False
-        more = await self._in_journal_thread(
-            lambda: self.journal.tidy(self._settings.batch_ids_keep_ms)
-        )
-        if self.journal.log_bytes() > limits.WAL_CHECKPOINT_BYTES:
-            await asyncio.to_thread(self.journal.fold_log)
-            await self._in_journal_thread(self.journal.empty_log)
-        await self._expire()
-        return more
-
-    async def _expire(self) -> None:
-        """Journals an expiry where something has become too old; looks once in an arrival hour."""
-        this_hour = self._clock.arrival_hour()
-        if this_hour == self._looked_for_expiry_in:
-            return
-        before = expire_before(self.journal.age.now_ms(), self._settings.retention_ms)
-        oldest = await self.applier.run_between(self.applier.counts.oldest)
-        if oldest is not None and oldest < before:
-            await self._in_journal_thread(lambda: self.journal.journal_expiry(before))
-        self._looked_for_expiry_in = this_hour
-
     def health(self) -> Sequence[PartHealth]:
-        nearly_full = self._disk_free_bytes < self._settings.disk_free_bytes_min
+        journal, disk = self.keeper.health()
+        failure = self.applier.failure
         return (
-            PartHealth(
-                "journal",
-                "error" if self.journal.failure else "ok",
-                self._tidy_beat_ms,
-                detail=f"{self.journal.pending_bytes} bytes wait to be summed",
-                last_error=self.journal.failure or self._tidy_error,
-                hint=f"{_RUNBOOKS}#the-journal-failed" if self.journal.failure else "",
-                facts={
-                    "pending_bytes": self.journal.pending_bytes,
-                    "last_sequence": self.journal.last_sequence,
-                    "log_bytes": self.journal.log_bytes(),
-                },
-            ),
+            journal,
             PartHealth(
                 "applier",
-                "error" if self.applier.failure else "ok",
+                "error" if failure else "ok",
                 self.applier.beat_ms,
                 detail=f"{self.journal.last_sequence - self.applier.applied} batches behind",
-                last_error=self.applier.failure or "",
-                hint=f"{_RUNBOOKS}#the-store-failed" if self.applier.failure else "",
+                last_error=failure or "",
+                hint=f"{RUNBOOKS}#the-store-failed" if failure else "",
                 facts={
                     "applied": self.applier.applied,
                     "compactions": self.applier.compactions,
@@ -322,14 +236,7 @@ class DuckdbStore(FlowStore):
                     "rows_base": sum(self.applier.counts.base.values()),
                 },
             ),
-            PartHealth(
-                "disk",
-                "error" if nearly_full else "ok",
-                self._tidy_beat_ms,
-                detail=f"{self._disk_free_bytes} bytes are free",
-                hint=f"{_RUNBOOKS}#the-disk-is-full" if nearly_full else "",
-                facts={"free_bytes": self._disk_free_bytes},
-            ),
+            disk,
         )
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -23,6 +23,7 @@ from flowtally import limits
 from flowtally.clock import Clock
 from flowtally.errors import DamagedData, KeyReused, NotAccepting
 from flowtally.ingest.journal import Journal
+from flowtally.ingest.journal_rows import Pending
 from flowtally.ingest.journal_snapshot import journal_snapshot
 from flowtally.model import Batch, HourSummary, Ledger, PartHealth, Receipt, Revision, Sums
 from flowtally.ports import FlowStore
@@ -118,7 +119,10 @@ class HourlyStore(FlowStore):
         reason = self.refusing()
         if reason is not None:
             raise NotAccepting(reason, retry_after_s=5)
-        return await self.keeper.commit(batches, self.runner.awaited.note)
+        return await self.keeper.commit(batches, self._note_committed)
+
+    def _note_committed(self, hours: Iterable[int], entry: Pending) -> None:
+        self.runner.awaited.note(hours, entry.sequence)
 
     def refusing(self) -> str | None:
         reason = self.keeper.refusing() or self.aggregator.damage
