@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from itertools import islice
+from itertools import chain, islice, repeat
 from typing import Any
 
 import pyarrow as pa
@@ -89,20 +89,22 @@ def _array(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
 
 
 def _sums(state: Captured) -> Iterator[dict[str, Sequence[Any]]]:
-    for hour, arrival_hour, rows in state.pieces:
-        keys, values = iter(rows), iter(rows.values())
-        while flows := list(islice(keys, _ROWS_AT_ONCE)):
-            sums = list(islice(values, _ROWS_AT_ONCE))
-            yield {
-                "hour": [hour] * len(flows),
-                "arrival_hour": [arrival_hour] * len(flows),
-                "src_app": [flow[0] for flow in flows],
-                "dest_app": [flow[1] for flow in flows],
-                "vpc_id": [flow[2] for flow in flows],
-                "bytes_rx": [row[0] for row in sums],
-                "bytes_tx": [row[1] for row in sums],
-                "records": [row[2] for row in sums],
-            }
+    # Across the pieces: there may be as many of them as flows.
+    keys = chain.from_iterable(rows for _, _, rows in state.pieces)
+    values = chain.from_iterable(rows.values() for _, _, rows in state.pieces)
+    arrivals = chain.from_iterable(repeat(at, len(rows)) for _, at, rows in state.pieces)
+    while flows := list(islice(keys, _ROWS_AT_ONCE)):
+        sums = list(islice(values, _ROWS_AT_ONCE))
+        yield {
+            "hour": [flow[3] for flow in flows],
+            "arrival_hour": list(islice(arrivals, _ROWS_AT_ONCE)),
+            "src_app": [flow[0] for flow in flows],
+            "dest_app": [flow[1] for flow in flows],
+            "vpc_id": [flow[2] for flow in flows],
+            "bytes_rx": [row[0] for row in sums],
+            "bytes_tx": [row[1] for row in sums],
+            "records": [row[2] for row in sums],
+        }
 
 
 def _hours(state: Captured) -> Iterator[dict[str, Sequence[Any]]]:

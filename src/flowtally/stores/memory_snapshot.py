@@ -47,6 +47,7 @@ class MemoryFolder:
         self.snapshot = path / "memory.parquet"
         self._beside = path / "memory.parquet.new"
         self.marker = path / "memory.open"
+        self._marker_beside = path / "memory.open.new"
 
     def open(self, create: bool = True) -> None:
         """Takes the folder for this process. Raises `FolderInUse`, or `DataFolderError` where it
@@ -83,9 +84,11 @@ class MemoryFolder:
             later = Revision(sequence, taken_ms)
             revisions = dict.fromkeys(state.revisions, later)
             state = replace(state, sequence=sequence, emptied=later, revisions=revisions)
-        with self.marker.open("wb") as file:
+        # Never over the last one: what it says is needed until this one is whole.
+        with self._marker_beside.open("wb") as file:
             file.write(json.dumps({"sequence": state.sequence}).encode())
             _sync(file)
+        self._marker_beside.replace(self.marker)
         self._folder.sync()
         return state
 
@@ -93,7 +96,7 @@ class MemoryFolder:
         try:
             found = json.loads(self.marker.read_bytes())["sequence"]
         except (ValueError, LookupError, TypeError):
-            # It was being written when the process was killed: nothing had been given out yet.
+            # No kill and no power cut leaves it so. The snapshot alone tells how far they went.
             return 0
         return found if isinstance(found, int) else 0
 
@@ -191,7 +194,7 @@ def _require_sealed(file: IO[bytes], damaged: Callable[[str], DamagedData]) -> N
         raise damaged("is cut off, or is no snapshot")
     file.seek(seal_at)
     name, number, digest = _SEAL.unpack(file.read(_SEAL.size))
-    if name != _SEAL_NAME:
+    if name != _SEAL_NAME or not number:
         raise damaged("is damaged, or is no snapshot of flowtally")
     if number > FORMAT:
         raise damaged(f"is of format {number}, newer than this flowtally, which reads {FORMAT}")

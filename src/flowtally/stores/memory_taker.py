@@ -119,18 +119,21 @@ class SnapshotTaker:
         With `unless_equal`, not where nothing has happened since the last one."""
         async with self._one_at_a_time:
             began_s = self._clock.monotonic_s()
-            state = self._capture()
-            self._capture_ms = (self._clock.monotonic_s() - began_s) * 1000
-            taken = _Last.of(state)
-            if unless_equal and self._last is not None and self._last.is_of_equal(taken):
-                self._last = taken
-                return
-            self._on_step("snapshot.captured")
             try:
+                state = self._capture()
+                self._capture_ms = (self._clock.monotonic_s() - began_s) * 1000
+                taken = _Last.of(state)
+                if unless_equal and self._last is not None and self._last.is_of_equal(taken):
+                    self._last = taken
+                    return
+                self._on_step("snapshot.captured")
                 self._last_bytes = await asyncio.to_thread(self.folder.save, state)
-            except OSError as error:
-                self._error = f"a snapshot could not be written: {error}"
-                logger.warning("snapshot failed", extra={"error": str(error)})
+            except Exception as error:
+                # Whatever it was (memory runs out where there is most to keep): told, and tried
+                # again. Otherwise the task would end, and no snapshot be taken any more.
+                why = str(error) or type(error).__name__
+                self._error = f"a snapshot could not be written: {why}"
+                logger.warning("snapshot failed", extra={"error": why})
                 raise DataFolderError(self._error) from error
             took_s = self._clock.monotonic_s() - began_s
             self._last, self._error = taken, ""

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import random
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import IO
 
 import duckdb
+import pyarrow.parquet as pq
 import pytest
 
 from flowtally.clock import ManualClock
@@ -127,6 +130,32 @@ def test_revisions_pass_those_of_a_process_that_left_no_snapshot(tmp_path: Path)
     asyncio.run(story())
 
 
+def test_a_start_that_fails_forgets_no_revision(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk fills up, or the process is killed, while it notes that it runs from now on."""
+
+    def full(file: IO[bytes]) -> None:
+        file.flush()
+        file.truncate(0)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    async def story() -> None:
+        seen = []
+        for _ in range(3):
+            store = make(tmp_path, ManualClock())
+            await store.start()
+            await store.write([batch_of([record()])])
+            seen.append((await store.revision(1)).number)
+            store._snapshots.folder.close()  # type: ignore[union-attr]
+            with monkeypatch.context() as patched, pytest.raises(DataFolderError, match="space"):
+                patched.setattr(memory_snapshot, "_sync", full)
+                await make(tmp_path, ManualClock()).start()
+        assert seen == sorted(set(seen))
+
+    asyncio.run(story())
+
+
 def test_it_is_taken_at_its_interval(tmp_path: Path) -> None:
     async def story() -> None:
         store = make(tmp_path, ManualClock(), interval_s=0.01)
@@ -188,16 +217,38 @@ def test_more_rows_than_fit_into_one_group(tmp_path: Path, monkeypatch: pytest.M
     tell(tmp_path, ManualClock(), after)
 
 
+def test_many_hours_of_few_flows_are_as_few_groups(tmp_path: Path) -> None:
+    """A group for every hundred of them took minutes to write."""
+    rows = {("a", "b", "v", hour): [hour, 2, 1] for hour in range(1_000)}
+
+    async def before(store: MemoryStore) -> None:
+        await store.write([Batch("wide", True, b"f", Tally(rows), len(rows))])
+
+    async def after(store: MemoryStore) -> None:
+        for hour in (0, 1, 999):
+            assert await rows_of(store, hour) == [record(hour=hour, rx=hour)]
+
+    tell(tmp_path, ManualClock(), before)
+    found = pq.read_metadata(tmp_path / "memory.parquet")
+    assert found.num_row_groups == 3, "one of each kind"
+    tell(tmp_path, ManualClock(), after)
+
+
 def test_every_changed_byte_is_found(tmp_path: Path) -> None:
     snapshot = filled(tmp_path)
     whole = snapshot.read_bytes()
     draw = random.Random(7)
+    number_at = whole.index(b"flowtally-state") + len(b"flowtally-state")
     for at in {0, 5, len(whole) - 1, *(draw.randrange(len(whole)) for _ in range(150))}:
         changed = bytearray(whole)
         changed[at] ^= draw.randrange(1, 256)
         snapshot.write_bytes(changed)
         with pytest.raises(DamagedData, match=r"memory\.parquet"):
             memory_snapshot.read_snapshot(snapshot)
+    # No format has the number 0, of which one changed bit makes the first one.
+    snapshot.write_bytes(whole[:number_at] + b"\0" + whole[number_at + 1 :])
+    with pytest.raises(DamagedData, match=r"memory\.parquet"):
+        memory_snapshot.read_snapshot(snapshot)
     for size in (0, 3, len(whole) // 2, len(whole) - 1):
         snapshot.write_bytes(whole[:size])
         with pytest.raises(DamagedData, match=r"memory\.parquet"):
@@ -272,6 +323,34 @@ def test_one_that_cannot_be_written_leaves_the_last_and_is_told(tmp_path: Path) 
     found = memory_snapshot.read_snapshot(tmp_path / "memory.parquet")
     assert found is not None
     assert found.sequence == 1
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("odd")])
+def test_whatever_goes_wrong_is_told_and_tried_again(tmp_path: Path, error: Exception) -> None:
+    failing = True
+
+    def on_step(name: str) -> None:
+        if failing:
+            raise error
+
+    async def reached(store: MemoryStore, state: str) -> None:
+        async with asyncio.timeout(60):
+            while store.health()[1].state != state:
+                await asyncio.sleep(0.01)
+
+    async def story() -> None:
+        nonlocal failing
+        store = MemoryStore(ManualClock(), snapshots=Snapshots(tmp_path, 0.01), on_step=on_step)
+        await store.start()
+        await store.write([batch_of([record()])])
+        await reached(store, "warning")
+        assert store.health()[1].last_error.endswith(str(error) or "MemoryError")
+        failing = False
+        await reached(store, "ok")
+        await store.close()
+
+    asyncio.run(story())
+    assert verify_snapshot(tmp_path).total().summed.records == 1
 
 
 def test_other_readers_can_read_it(tmp_path: Path) -> None:
