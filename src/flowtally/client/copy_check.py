@@ -8,10 +8,8 @@ apart from that, so then it must be that or more.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 
-from flowtally.client.client import Refused
 from flowtally.client.copying import (
     Bytes,
     Copier,
@@ -20,6 +18,7 @@ from flowtally.client.copying import (
     flows_of,
     on_side,
     pieces_of,
+    settled_ledger,
 )
 from flowtally.model import Account, Ledger
 
@@ -38,12 +37,7 @@ class Found:
 def wait_until_visible(copier: Copier, sleep: Callable[[float], object], attempts: int) -> Ledger:
     """Asks the target's ledger until nothing waits to be summed, or that often."""
     with on_side(copier.target, "target"):
-        ledger = copier.target.ledger()
-        if ledger.total().pending.records:
-            # An older release cannot be asked to sum it now.
-            with suppress(Refused):
-                copier.target.settle()
-            ledger = copier.target.ledger()
+        ledger = settled_ledger(copier.target)
         for _ in range(attempts):
             if not ledger.total().pending.records:
                 break
@@ -95,7 +89,10 @@ def check(copier: Copier, before: Ledger, after: Ledger) -> Found:
 def _others(copier: Copier, before: Ledger, after: Ledger) -> int:
     """Batches that the target accepted meanwhile beyond all that this run can have added."""
     added = after.total().accepted.batches - before.total().accepted.batches
-    return max(added - copier.sent.batches, 0)
+    sent = copier.sent
+    # A repeat was counted by an earlier run, or in an attempt of this one whose answer was lost.
+    own = sent.batches - sent.batches_repeated + min(sent.batches_repeated, copier.target.retries)
+    return max(added - own, 0)
 
 
 def _of_source(copier: Copier, changed: list[int]) -> Iterator[str]:

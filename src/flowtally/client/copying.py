@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 from flowtally.client.client import FlowClient, HourRead, Refused, Unreachable
@@ -23,7 +23,7 @@ from flowtally.client.client import UnexpectedAnswer as Unexpected
 from flowtally.client.sending import BatchRefused, KeyedBatch, Sent, send_batches
 from flowtally.errors import FlowtallyError, InvalidInput
 from flowtally.limits import MIB
-from flowtally.model import Receipt
+from flowtally.model import Ledger, Receipt
 from flowtally.wire.media import BodyFormat
 from flowtally.wire.sums_lines import SumsLine, encode_record, records_of, sums_line
 
@@ -116,13 +116,15 @@ class Copier:
             source = self.source.instance()
         with on_side(self.target, "target"):
             target = self.target.instance()
-            held = self.target.hours()
         if self.source.url == self.target.url or (source is not None and source == target):
             raise CopyFailed("the source and the target are the same service")
         name = hashlib.sha256((source or self.source.url).encode()).hexdigest()
         self._key = f"copy-{name[:_DIGITS]}"
         with on_side(self.target, "target"):
-            if not held:
+            # What it has acknowledged and not summed yet is no less there.
+            waiting = settled_ledger(self.target).total().pending.records
+            held = self.target.hours()
+            if not held and not waiting:
                 self._knows_marker(_BEGIN)
                 return "the target is empty"
             if self._into_existing:
@@ -130,10 +132,12 @@ class Copier:
                 return f"the target holds {len(held)} hours already, which are added to"
             if self._knows_marker(_ASK):
                 return "the target was begun on before: what it has is not counted again"
+        flows = sum(one.flows for one in held)
+        unsummed = f", and {waiting} records not yet summed" if waiting else ""
         raise CopyFailed(
-            f"the target holds flows already ({sum(one.flows for one in held)} in {len(held)}"
-            " hours), and not of an earlier run of this copy; copy into an empty one, or add to"
-            " what it holds with --into-existing"
+            f"the target holds flows already ({flows} in {len(held)} hours{unsummed}), and not of"
+            " an earlier run of this copy; copy into an empty one, or add to what it holds with"
+            " --into-existing"
         )
 
     def _knows_marker(self, body: bytes) -> bool:
@@ -214,6 +218,18 @@ class Copier:
     def _tell_if_done(self, copied: HourCopied) -> None:
         if copied.whole and copied.settled == copied.parts:
             self._on_hour(copied)
+
+
+def settled_ledger(target: FlowClient) -> Ledger:
+    """The target's ledger; what waits there to be summed is summed first, where that can be asked
+    for."""
+    ledger = target.ledger()
+    if not ledger.total().pending.records:
+        return ledger
+    # An older release cannot be asked.
+    with suppress(Refused):
+        target.settle()
+    return target.ledger()
 
 
 @contextmanager

@@ -212,6 +212,43 @@ def test_a_target_that_holds_flows_is_refused_and_left_as_it_is(call: Call, star
         assert sums(target) == before
 
 
+def test_what_the_target_has_not_summed_yet_is_not_taken_for_nothing(
+    call: Call, start: Start
+) -> None:
+    source, target = start(), start("hourly")
+    fill(source, many())
+    held = [record(HOSTILE_NAMES[0], hour=0), record("own", hour=5)]
+    fill(target, held)
+    assert sums(target) == {}
+    ended = call("copy", "--from", source.url, "--to", target.url)
+    assert (ended.code, ended.out) == (1, "")
+    assert "the target holds flows already (2 in 2 hours)" in ended.err
+    fill(target, [*held, record("late", hour=1)])
+    ended = call("copy", "--from", source.url, "--to", target.url, "--into-existing")
+    assert (ended.code, ended.err) == (0, ""), ended
+    oracle = Oracle()
+    oracle.post(many())
+    for records in (held, held, [record("late", hour=1)]):
+        oracle.post(records)
+    assert sums(target) == {hour: oracle.hour(hour) for hour in oracle.hours()}
+
+
+def test_a_target_that_cannot_be_asked_to_sum_is_not_taken_for_empty(
+    call: Call, start: Start
+) -> None:
+    """As a release is that knows no such request."""
+
+    def refuse(method: str, path: str, headers: dict[bytes, bytes]) -> int | None:
+        return 404 if path == "/v1/aggregate" else None
+
+    source, target = start(), start("hourly", lambda app: through(app, refuse))
+    fill(source, many())
+    fill(target, [record()])
+    ended = call("copy", "--from", source.url, "--to", target.url)
+    assert (ended.code, ended.out) == (1, "")
+    assert "(0 in 0 hours, and 1 records not yet summed)" in ended.err
+
+
 def test_into_existing_adds_and_compares_what_was_added(call: Call, start: Start) -> None:
     source, target = start(), start("duckdb")
     fill(source, many())
@@ -280,6 +317,26 @@ def test_a_target_that_others_send_to(call: Call, start: Start) -> None:
     ended = call("copy", "--from", source.url, "--to", target.url, "--into-existing")
     assert (ended.code, ended.err) == (0, ""), ended
     assert "the target took 1 batches of others meanwhile" in ended.out
+
+
+def test_others_are_told_from_what_was_counted_before(call: Call, start: Start) -> None:
+    """A copy is run again, and somebody else sends fewer batches than it repeats."""
+    target = start()
+    source_reads = 0
+
+    def refuse(method: str, path: str, headers: dict[bytes, bytes]) -> None:
+        nonlocal source_reads
+        source_reads += method == "GET" and path == "/v1/flows"
+        if source_reads == 9:
+            source_reads += 1
+            fill(target, [record("others", hour=0)])
+
+    source = start(wrap=lambda app: through(app, refuse))
+    fill(source, many())
+    for line in ("copied and verified", "the target took 1 batches of others meanwhile"):
+        ended = call("copy", "--from", source.url, "--to", target.url, "--into-existing")
+        assert (ended.code, ended.err) == (0, ""), ended
+        assert line in ended.out
 
 
 @pytest.mark.parametrize(("status", "path"), [(401, "/v1/hours"), (400, "/v1/flows")])
