@@ -3,7 +3,10 @@
 An hour is read whole, as of one revision, and cut into parts in the order of its flows. A part's
 key is made of the source's instance, the hour and the part's number, and of nothing that the part
 holds: the same part sent again is a repeat, and a part that has changed since is refused by the
-target, where with a key of its own it would be counted beside what it has grown out of.
+target, where with a key of its own it would be counted beside what it has grown out of. A flow that
+came since moves others from part to part, into some that the target has not seen. So an hour begins
+with an empty batch too, whose body is another one for other sums: an hour that has changed is
+refused before any part of it is sent.
 
 Whether a target that holds flows holds them of an earlier run is asked of the target itself: a run
 on an empty one begins with an empty batch under a key of the copy. The same key with another body,
@@ -31,6 +34,8 @@ PART_RECORDS = 10_000
 PART_BYTES = 8 * MIB
 _BEGIN, _ASK = b"[]", b"[ ]"
 """Two bodies of an empty batch, which are different ones under the same key."""
+_BITS = str.maketrans("01", " \t")
+"""A number as the inside of an empty batch."""
 _DIGITS = 16
 
 Names = tuple[str, str, str]
@@ -155,20 +160,21 @@ class Copier:
         try:
             send_batches(self.target, self._batches(), connections, self.sent, self._note)
         except BatchRefused as error:
-            hour = self.hours[int(error.batch.key.split("-")[2])]
-            if error.refused.is_kind("key-reused"):
-                raise CopyFailed(
-                    f"hour {hour.hour}: the target has a part of it from an earlier run, and the"
-                    " source's sums have changed since. Nothing of the part was counted. Copy into"
-                    " an empty target, once nothing is sent to the source any more"
-                ) from error
-            raise CopyFailed(
-                f"the target ({self.target.url}): hour {hour.hour}: {error}"
-            ) from error
+            hour = int(error.batch.key.split("-")[2])
+            raise self._refused(hour, error.refused, str(error)) from error
         except Unreachable as error:
             raise CopyFailed(
                 f"the target: {error}; run the same again to go on, nothing counts twice"
             ) from error
+
+    def _refused(self, hour: int, refused: Refused, detail: str) -> CopyFailed:
+        if refused.is_kind("key-reused"):
+            return CopyFailed(
+                f"hour {hour}: the target has it, or a part of it, from an earlier run, and the"
+                " source's sums have changed since. Nothing of it was counted now. Copy into an"
+                " empty target, once nothing is sent to the source any more"
+            )
+        return CopyFailed(f"the target ({self.target.url}): hour {hour}: {detail}")
 
     def _batches(self) -> Iterator[KeyedBatch]:
         with on_side(self.source, "source"):
@@ -181,10 +187,22 @@ class Copier:
                 with on_side(self.target, "target"):
                     copied.before = self.target.hour_read(one.hour).lines
             self.hours[one.hour] = copied
+            self._begin_hour(one.hour, read)
             with on_side(self.source, "source"):
                 yield from self._parts(copied, read)
             copied.whole = True
             self._tell_if_done(copied)
+
+    def _begin_hour(self, hour: int, read: HourRead) -> None:
+        """Has the target refuse the hour where it was begun on with other sums."""
+        digest = int.from_bytes(hashlib.sha256(read.lines).digest(), "big")
+        body = f"[{digest:0256b}]".translate(_BITS).encode()
+        batch = KeyedBatch(body, BodyFormat.JSON, f"{self._key}-{hour}-begin", 0, 0)
+        try:
+            receipt = self.target.post(batch.body, batch.key)
+        except Refused as error:
+            raise self._refused(hour, error, str(error)) from error
+        self.sent.note(batch, receipt)
 
     def _parts(self, copied: HourCopied, read: HourRead) -> Iterator[KeyedBatch]:
         lines: list[bytes] = []

@@ -272,8 +272,30 @@ def test_another_part_under_a_key_of_before_is_not_counted(call: Call, start: St
     fill(source, [record(HOSTILE_NAMES[0], hour=1)])
     ended = call("copy", "--from", source.url, "--to", target.url, "--connections", "1")
     assert ended.code == 1
-    assert "hour 1: the target has a part of it from an earlier run" in ended.err
+    assert "hour 1: the target has it, or a part of it, from an earlier run" in ended.err
     assert sums(target) == before
+
+
+def test_a_flow_that_came_since_moves_none_into_a_part_of_its_own(call: Call, start: Start) -> None:
+    """It sorts before the others: each part's last flow is the next one's first, and that one the
+    target may not have seen."""
+    posts = 0
+
+    def refuse(method: str, path: str, headers: dict[bytes, bytes]) -> int | None:
+        nonlocal posts
+        posts += method == "POST"
+        return 403 if 6 < posts < 100 and method == "POST" else None
+
+    source, target = start(), start(wrap=lambda app: through(app, refuse))
+    fill(source, [record(hour=0)])
+    fill(source, [record(f"b-{number:03}", rx=1) for number in range(70)])
+    assert call("copy", "--from", source.url, "--to", target.url, "--connections", "1").code == 1
+    posts = 100
+    fill(source, [record("a", rx=1)], "since")
+    ended = call("copy", "--from", source.url, "--to", target.url)
+    assert ended.code == 1
+    assert {one["bytes_rx"] for one in sums(target)[1]} == {1}
+    assert "hour 1: the target has it, or a part of it, from an earlier run" in ended.err
 
 
 @pytest.mark.parametrize("hour", [1, 77])
