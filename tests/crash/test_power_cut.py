@@ -25,7 +25,7 @@ _KEPT = (0.0, 0.5, 0.0, 0.9, 0.5)
 _PAGE_BYTES = 4096
 
 
-@pytest.mark.parametrize(("store", "cuts"), [("duckdb", len(_KEPT)), ("hourly", 3)])
+@pytest.mark.parametrize(("store", "cuts"), [("duckdb", len(_KEPT)), ("hourly", 3), ("sql", 3)])
 def test_power_cuts(
     service: Service, seed: int, faults_library: Path, store: str, cuts: int
 ) -> None:
