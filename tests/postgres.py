@@ -6,6 +6,7 @@ instead where REQUIRE_POSTGRES is set, as CI does.
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import os
 import pwd
@@ -25,6 +26,8 @@ _BIN = Path("/usr/lib/postgresql/15/bin")
 _STARTED_S_MAX = 60.0
 _STOPPED_S_MAX = 60.0
 _POLL_S = 0.02
+_PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None)
 
 
 class Postgres:
@@ -50,6 +53,7 @@ class Postgres:
                 stdout=output,
                 stderr=output,
                 cwd=self.folder,
+                preexec_fn=_end_with_parent,
                 **self._as_whom,
             )
         deadline_s = time.monotonic() + _STARTED_S_MAX
@@ -135,6 +139,11 @@ def started() -> Postgres:
         server.close()
         raise
     return server
+
+
+def _end_with_parent() -> None:
+    """Has the server stop when the tests are killed: nobody else would."""
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGINT, 0, 0, 0)
 
 
 def _found(name: str) -> str | None:
