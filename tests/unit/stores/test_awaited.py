@@ -41,6 +41,18 @@ def test_any_hour_waits_until_it_is_known_which() -> None:
     assert awaited.holds(1) and not awaited.holds(7)
 
 
+def test_more_hours_than_find_room_are_not_forgotten_once_all_is_read() -> None:
+    """At a start: what was noted then found no room, and so any hour still waits."""
+    awaited = AwaitedHours(hours_max=3)
+    awaited.any_through(4)
+    awaited.note(range(4), 3)
+    awaited.note([9], 4)
+    awaited.known_through(4)
+    assert awaited.holds(0)
+    awaited.taken_in(4)
+    assert not awaited.holds(0)
+
+
 def test_beyond_the_bound_all_hours_wait() -> None:
     awaited = AwaitedHours(hours_max=3)
     awaited.note(range(4), 7)

@@ -19,20 +19,22 @@ class AwaitedHours:
         self._last: dict[int, int] = {}
         """The last batch that touches an hour, by its sequence number."""
         self._any_through = 0
-        """Up to this batch it is not known which hours are touched: it may be any."""
+        """Up to this batch not all hours that are touched found room: it may be any."""
+        self._unread_through = 0
+        """Up to this batch it is not known yet which hours are touched: it may be any."""
         self._taken_in = 0
         self._lock = threading.Lock()
 
     def any_through(self, sequence: int) -> None:
         """Notes that batches up to this one may touch any hour."""
         with self._lock:
-            self._any_through = max(self._any_through, sequence)
+            self._unread_through = max(self._unread_through, sequence)
 
     def known_through(self, sequence: int) -> None:
         """Takes that back: what they touch was noted one by one."""
         with self._lock:
-            if self._any_through <= sequence:
-                self._any_through = 0
+            if self._unread_through <= sequence:
+                self._unread_through = 0
 
     def note(self, hours: Iterable[int], sequence: int) -> None:
         """Notes a batch by the hours that it touches."""
@@ -54,4 +56,5 @@ class AwaitedHours:
     def holds(self, hour: int) -> bool:
         """Whether something of this hour waits, or may."""
         with self._lock:
-            return self._any_through > self._taken_in or hour in self._last
+            any_through = max(self._any_through, self._unread_through)
+            return any_through > self._taken_in or hour in self._last
