@@ -25,6 +25,7 @@ from flowtally.model import PartHealth
 from flowtally.steps import OnStep, ignore
 from flowtally.stores.duckdb.store import DuckdbStore
 from flowtally.stores.hourly import gathering
+from flowtally.stores.hourly.aggregator import RETRY_S
 from flowtally.stores.hourly.files import aggregate_folder, verify_folder
 from flowtally.stores.hourly.store import HourlySettings, HourlyStore
 from flowtally.stores.journal_keeper import KeepingPeriods
@@ -231,6 +232,61 @@ def test_what_does_not_fit_into_memory_is_written_piece_by_piece(
     assert 1 < steps.count("aggregate.written") < steps.count("aggregate.read")
 
 
+def test_the_log_does_not_grow_with_the_pieces_of_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of them writes the hour anew: all together they would take many times its room."""
+    monkeypatch.setattr("flowtally.limits.AGGREGATE_BYTES_MAX", 200)
+    monkeypatch.setattr("flowtally.limits.WAL_CHECKPOINT_BYTES", 64 * 1024)
+    monkeypatch.setattr(gathering, "FLOWS_MAX", 20)
+    found: list[int] = []
+
+    async def story(store: HourlyStore) -> None:
+        for number in range(40):
+            await store.write([batch_of([record(f"app-{number}-{part}") for part in range(30)])])
+        monkeypatch.setattr(
+            store.runner,
+            "_on_step",
+            lambda step: found.append(store.results.log_bytes()),
+        )
+        await store.settle()
+
+    tell(tmp_path, story)
+    assert len(found) > 40
+    assert max(found) < 3 * 64 * 1024
+
+
+def test_a_run_that_found_no_room_gives_back_what_it_took(tmp_path: Path) -> None:
+    """Or its own log would be what keeps the next one from having room."""
+    full = threading.Event()
+    taken: list[int] = []
+
+    def fail(name: str) -> None:
+        if name == "aggregate.written" and full.is_set():
+            full.clear()
+            taken.append(log.stat().st_size)
+            error = sqlite3.OperationalError("database or disk is full")
+            error.sqlite_errorcode = sqlite3.SQLITE_FULL
+            raise error
+
+    log = tmp_path / "results.sqlite-wal"
+
+    async def story(store: HourlyStore) -> None:
+        # What does not fit into it is written before the commit.
+        store.results.writer.execute("PRAGMA cache_size = 10")
+        await store.write([batch_of([record(f"app-{part}") for part in range(5_000)])])
+        await store.write([batch_of([record(f"app-{part}", hour=2) for part in range(5_000)])])
+        full.set()
+        with pytest.raises(NotAccepting, match="full"):
+            await store.settle()
+        assert taken[0] > 20_000
+        assert log.stat().st_size == 0
+        await store.settle()
+        assert len(await rows_of(store, 1)) == 5_000
+
+    tell(tmp_path, story, on_step=fail)
+
+
 def test_a_read_beside_a_run_is_of_before_it(tmp_path: Path) -> None:
     gate = Gate("aggregate.written")
     gate.open.set()
@@ -280,6 +336,49 @@ def test_a_run_that_fails_is_told_and_tried_again(tmp_path: Path) -> None:
         assert aggregator_of(store).state == "ok"
 
     tell(tmp_path, story, on_step=fail)
+
+
+def test_a_run_that_was_asked_for_and_failed_is_tried_again_by_itself(tmp_path: Path) -> None:
+    """Long before the next one is due: whoever asked may not do so again."""
+    broken = threading.Event()
+    clock = ManualClock()
+
+    def fail(name: str) -> None:
+        if name == "aggregate.written" and broken.is_set():
+            raise sqlite3.OperationalError("no such luck")
+
+    async def story(store: HourlyStore) -> None:
+        broken.set()
+        await store.write([batch_of([record()])])
+        with pytest.raises(NotAccepting, match="no such luck"):
+            await store.settle()
+        broken.clear()
+        clock.advance_ms(int(RETRY_S * 1000))
+        await until(lambda: aggregator_of(store).state == "ok")
+        assert await rows_as_they_are(store, 1) == [record()]
+
+    tell(tmp_path, story, clock, on_step=fail)
+
+
+def test_a_batch_that_is_missing_at_the_end_is_told(tmp_path: Path) -> None:
+    """Also to whoever waits for a run: nothing dies of it silently."""
+
+    async def writes(store: HourlyStore) -> None:
+        await store.write([batch_of([record()])])
+
+    tell(tmp_path, writes)
+    with sqlite3.connect(tmp_path / "journal.sqlite") as journal:
+        journal.execute("DELETE FROM pending")
+    journal.close()
+
+    async def story(store: HourlyStore) -> None:
+        async with asyncio.timeout(60):
+            with pytest.raises(NotAccepting, match="is missing"):
+                await store.settle()
+        assert aggregator_of(store).state == "error"
+        assert store.refusing() is not None
+
+    tell(tmp_path, story)
 
 
 def test_an_overdue_run_is_a_warning(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from flowtally.errors import DamagedData, NotAccepting
 from flowtally.ingest.journal import Journal
 from flowtally.model import PartHealth
 from flowtally.stores.folder import DataFolder
-from flowtally.stores.hourly.results import Results, is_damage, state_of
+from flowtally.stores.hourly.results import Results, is_damage, is_full, state_of
 from flowtally.stores.hourly.run import Runner
 from flowtally.wire.blob import blob_hours
 
@@ -121,7 +121,7 @@ class Aggregator:
             self._thread = None
             if self._believed:
                 with suppress(sqlite3.Error, NotAccepting):
-                    self._results.fold(at_the_end=True)
+                    self._results.fold(emptied=True)
         self._tell_waiters(NotAccepting("the store is closed"))
 
     async def wait_applied(self, through: int) -> None:
@@ -163,8 +163,9 @@ class Aggregator:
 
     def _is_due(self) -> bool:
         now_s = self._clock.monotonic_s()
-        if self._retry_s is not None and now_s < self._retry_s:
-            return bool(self._waiters)
+        if self._retry_s is not None:
+            # Also where it was asked for before its time: nobody may ask again.
+            return bool(self._waiters) or now_s >= self._retry_s
         return (
             bool(self._waiters)
             or now_s >= self._due_s
@@ -222,6 +223,10 @@ class Aggregator:
         self.damage = self.failure if damaged else None
         if first:
             logger.critical("aggregation failed", exc_info=error)
+        if isinstance(error, sqlite3.Error) and is_full(error):
+            # The log still has what the run wrote and undid: that may be all the room there was.
+            with suppress(sqlite3.Error, NotAccepting):
+                self._results.fold(emptied=True)
         self._believed = False
         self._retry_s = self._clock.monotonic_s() + RETRY_S
         self._tell_waiters(NotAccepting(self.failure, retry_after_s=5))
@@ -246,6 +251,9 @@ class Aggregator:
             while after < through:
                 self._beat()
                 pending = self._journal.pending(after, limits.AGGREGATE_BYTES_MAX)
+                if not pending:
+                    # Something is missing.
+                    return
                 for entry in pending:
                     if entry.expire_before is None:
                         self._runner.awaited.note(blob_hours(entry.tally), entry.sequence)

@@ -94,7 +94,7 @@ def aggregate_folder(path: Path, clock: Clock) -> int:
         before = runner.applied
         try:
             runner.run(journal.last_sequence, lambda: None)
-            results.fold(at_the_end=True)
+            results.fold(emptied=True)
         except sqlite3.Error as error:
             raise DataFolderError(f"{results.path} cannot be written: {error}") from error
         return runner.applied - before

@@ -206,10 +206,11 @@ class Results:
         wal = log_of(self.path)
         return wal.stat().st_size if wal.exists() else 0
 
-    def fold(self, at_the_end: bool = False) -> None:
+    def fold(self, emptied: bool = False) -> None:
         """Gives free pages back, as many as are worth it, and brings the log into the file.
 
-        Readers are not waited for, but at the end: what they hold up is brought in the next time.
+        Readers are not waited for, unless it is to be `emptied`: what they hold up is brought in
+        the next time.
         """
         free = self._free_pages()
         while free:
@@ -219,8 +220,14 @@ class Results:
                 break
         [(_, frames, folded)] = self.writer.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
         large = frames == folded and self.log_bytes() > limits.WAL_CHECKPOINT_BYTES
-        if at_the_end or large:
+        if emptied or large:
             self.writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+    def fold_long_log(self) -> None:
+        """The same between two transactions of a run, once the log is long: each of them may write
+        most of an hour anew, and all of them together many times what the file is."""
+        if self.log_bytes() > limits.WAL_CHECKPOINT_BYTES:
+            self.fold()
 
     def _free_pages(self) -> int:
         [(free,)] = self.writer.execute("PRAGMA freelist_count").fetchall()
@@ -239,6 +246,12 @@ def is_damage(error: sqlite3.Error) -> bool:
     """Whether SQLite says that the file is damaged, and not that it cannot be used now."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     return code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+def is_full(error: sqlite3.Error) -> bool:
+    """Whether SQLite found no room. What it could not write it has undone."""
+    code = getattr(error, "sqlite_errorcode", 0)
+    return code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE)
 
 
 def _reader_of(path: Path) -> sqlite3.Connection:

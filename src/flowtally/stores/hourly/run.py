@@ -76,6 +76,7 @@ class Runner:
             self._commit(cursor.execute, gathered.through)
         self._on_step("aggregate.committed")
         self._note_applied(gathered.through)
+        self._results.fold_long_log()
 
     def _expire(self, expiry: Pending, between: Callable[[], None]) -> None:
         with self._results.transaction() as cursor:
@@ -83,6 +84,7 @@ class Runner:
             self._commit(cursor.execute, expiry.sequence)
         self._on_step("expire.committed")
         self._note_applied(expiry.sequence)
+        self._results.fold_long_log()
 
     def _commit(self, execute: Callable[[str], object], through: int) -> None:
         # Before the commit: whoever has read the new sums must not find an old revision here. What
