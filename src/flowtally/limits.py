@@ -117,6 +117,8 @@ SQL_READERS = 4
 """Snapshots at a time, each a connection; whoever comes then waits for one ..."""
 SQL_READ_WAIT_S = 10.0
 """... this long, and is told to come back."""
+SQL_GLANCES = 2
+"""Connections beside those, for what takes a moment: no long read may be in its way."""
 SQL_CONNECT_S = 5
 SQL_LOCK_WAIT_S = 10
 """How long a commit waits for those of other services, or for a shell that has the file locked."""

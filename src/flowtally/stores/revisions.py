@@ -40,8 +40,13 @@ class Revisions:
             while len(self._revisions) > self._hours_max:
                 self._revisions.popitem(last=False)
 
-    def forget(self, through: int) -> None:
-        """Forgets all: after an expiry, the store alone knows which hours changed up to it."""
+    def forget(self, through: int, hours: Iterable[int] | None = None) -> None:
+        """Forgets all: after an expiry, the store alone knows which hours changed up to it. Or
+        some hours, about to change: what is found of before that is not noted any more."""
         with self._lock:
             self._forgotten_through = through
-            self._revisions.clear()
+            if hours is None:
+                self._revisions.clear()
+            else:
+                for hour in hours:
+                    self._revisions.pop(hour, None)

@@ -8,13 +8,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from flowtally import limits
 from flowtally.clock import ManualClock
 from flowtally.errors import NotAccepting
 from flowtally.model import Receipt
+from flowtally.stores.sql import retention
 from flowtally.stores.sql import store as sql_store
 from flowtally.stores.sql.store import SqlSettings, SqlStore
+from flowtally.stores.sql.tables import tallies
 from tests.conformance.batches import HOUR_MS, batch_of, record, rows_of
 from tests.postgres import Postgres
 
@@ -122,6 +125,53 @@ def test_batch_ids_are_forgotten_in_pieces(make: Open, monkeypatch: pytest.Monke
     asyncio.run(story())
 
 
+def test_postgres_finds_what_is_to_be_deleted_by_the_index(
+    postgres: Postgres, tmp_path: Path
+) -> None:
+    """Also where it takes every row for one of them: of the last piece it would look through the
+    whole table, with the lock."""
+
+    async def story() -> list[str]:
+        clock = ManualClock()
+        store = SqlStore(postgres.url(tmp_path), tmp_path, clock, KEEP)
+        await store.start()
+        hour = clock.arrival_hour()
+        rows = (
+            f"INSERT INTO {tallies.name} SELECT {hour}, 1, 'a', 'b', 'v', 1, 1, 1"
+            " FROM generate_series(1, 50000)"
+        )
+        async with store.backend.writing.begin() as connection:
+            await connection.exec_driver_sql(rows)
+            await connection.exec_driver_sql(f"ANALYZE {tallies.name}")
+            some = retention.some_rows(store.backend, hour + 1).compile(
+                connection.sync_connection, compile_kwargs={"literal_binds": True}
+            )
+            plan = (await connection.exec_driver_sql(f"EXPLAIN {some}")).scalars().all()
+        await store.close()
+        return list(plan)
+
+    plan = asyncio.run(story())
+    assert any("tallies_place" in line for line in plan), plan
+
+
+@pytest.mark.parametrize("engine", ["reading", "glancing"])
+def test_what_a_read_sorts_in_sqlite_does_not_have_to_fit_into_memory(
+    tmp_path: Path, engine: str
+) -> None:
+    """A ledger sorts all rows that there are."""
+
+    async def story() -> None:
+        store = SqlStore(SQLITE, tmp_path, ManualClock(), KEEP)
+        await store.start()
+        async with getattr(store.backend, engine).connect() as connection:
+            found = (await connection.exec_driver_sql("PRAGMA temp_store")).scalar_one()
+        await store.close()
+        in_memory = 2
+        assert found != in_memory
+
+    asyncio.run(story())
+
+
 def test_sqlite_gives_space_back(tmp_path: Path) -> None:
     async def story() -> None:
         clock = ManualClock()
@@ -204,6 +254,66 @@ def test_many_at_once_lose_nothing(postgres: Postgres, tmp_path: Path) -> None:
             await store.close()
 
     asyncio.run(story())
+
+
+def test_long_reads_are_in_no_commit_s_way(make: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many there are: what is looked at each second is looked at beside them."""
+    monkeypatch.setattr(limits, "SQL_READ_WAIT_S", 0.05)
+
+    async def story() -> None:
+        clock = ManualClock()
+        store = make(clock)
+        await store.start()
+        await store.write([batch_of([record()])])
+        clock.advance_ms(26 * HOUR_MS)
+        over = asyncio.Event()
+
+        async def long_read(connection: AsyncConnection) -> None:
+            await connection.exec_driver_sql("SELECT 1")
+            await over.wait()
+
+        reads = [asyncio.create_task(store._read(long_read)) for _ in range(limits.SQL_READERS)]
+        while store.backend.reading.pool.checkedout() < limits.SQL_READERS:  # type: ignore[attr-defined]
+            await asyncio.sleep(0)
+        with pytest.raises(NotAccepting):
+            await store.sums(1)
+        while await store.tidy():
+            pass
+        assert store.refusing() is None
+        assert (await store.revision(1)).number == 2
+        await store.write([batch_of([record()])])
+        over.set()
+        await asyncio.gather(*reads)
+        assert await rows_of(store, 1) == [record()]
+        await store.close()
+
+    asyncio.run(story())
+
+
+def test_no_old_revision_is_told_once_the_new_sums_can_be_read(tmp_path: Path) -> None:
+    """A commit is visible before whoever made it goes on: a reader who saw the new sums meanwhile
+    must not be told that nothing has changed since the old ones."""
+    told: list[tuple[str, int]] = []
+
+    def look(step: str) -> None:
+        if step in ("commit.synced", "expire.journalled"):
+            known = store._revisions.get(1)
+            told.append((step, 0 if known is None else known.number))
+
+    clock = ManualClock()
+    store = SqlStore(SQLITE, tmp_path, clock, KEEP, look)
+
+    async def story() -> None:
+        await store.start()
+        for _ in range(2):
+            await store.write([batch_of([record()])])
+            assert (await store.revision(1)).number > 0
+        clock.advance_ms(26 * HOUR_MS)
+        await store.tidy()
+        await store.close()
+
+    asyncio.run(story())
+    assert told == [("commit.synced", 0), ("commit.synced", 0), ("expire.journalled", 0)]
 
 
 def test_whoever_goes_away_leaves_the_read_to_end(make: Open) -> None:

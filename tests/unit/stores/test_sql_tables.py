@@ -119,6 +119,8 @@ def test_what_is_not_ours_is_left_as_it_is(tmp_path: Path) -> None:
         "mysql://u:s3cret@host/db",
         "u:s3cret@host",
         "postgresql+psycopg://u:s3cret@host:port/db",
+        "postgresql+psycopg://u:an@s3cret@host/db",
+        "postgresql+psycopg://realm/u:s3cret@host/db",
     ],
 )
 def test_a_url_that_cannot_be_used(url: str) -> None:
@@ -129,6 +131,6 @@ def test_a_url_that_cannot_be_used(url: str) -> None:
 
 
 def test_a_password_goes_to_nobody_but_the_driver() -> None:
-    address = Address("postgresql+psycopg://u:s3cret@h/db?sslpassword=hidden&x=1", Path("data"))
-    assert address.shown == "postgresql+psycopg://u:***@h/db?sslpassword=***&x=1"
+    address = Address("postgresql+psycopg://u:s3cret@h/db?sslPassword=hidden&x=1", Path("data"))
+    assert address.shown == "postgresql+psycopg://u:***@h/db?sslPassword=***&x=1"
     assert address.told(ValueError("no s3cret\nno hidden")) == "no *** no ***"

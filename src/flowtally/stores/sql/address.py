@@ -35,6 +35,9 @@ class Address:
             )
         if self.is_sqlite and not _is_file(self.url):
             raise SettingsError("sql_url must name a file: the sums are to be kept")
+        if not self.is_sqlite and "@" in f"{self.url.host}{self.url.database}":
+            # What follows the first @ was taken for the host, and would be shown as such.
+            raise SettingsError("an @ in the user or password of sql_url is written %40")
 
     @property
     def is_sqlite(self) -> bool:
@@ -50,7 +53,7 @@ class Address:
     @property
     def shown(self) -> str:
         """The URL for people to read: without its secrets."""
-        query = {name: _MASK if "password" in name else value for name, value in self._query()}
+        query = {name: _MASK if _is_secret(name) else value for name, value in self._query()}
         text = self.url.set(query=query).render_as_string(hide_password=True)
         return text.replace(quote(_MASK), _MASK)
 
@@ -68,9 +71,13 @@ class Address:
     def _secrets(self) -> list[str]:
         found = [str(self.url.password)] if self.url.password else []
         for name, value in self._query():
-            if "password" in name:
+            if _is_secret(name):
                 found += [value] if isinstance(value, str) else value
         return [secret for secret in found if secret]
+
+
+def _is_secret(name: str) -> bool:
+    return "password" in name.lower()
 
 
 def _is_file(url: URL) -> bool:

@@ -48,7 +48,8 @@ class Backend(ABC):
     reading: AsyncEngine
     """Its transactions are snapshots."""
     glancing: AsyncEngine
-    """For one statement that reads."""
+    """For one statement that reads, and takes a moment. Reads that take long do not have its
+    connections, so what must go on beside them does."""
 
     def __init__(self, address: Address) -> None:
         self.address = address

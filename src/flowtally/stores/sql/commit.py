@@ -11,8 +11,9 @@ with the lock from its beginning.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import pyarrow as pa
 from sqlalchemy import select
@@ -62,16 +63,23 @@ class _OthersWereFirst(Exception):
 
 
 async def commit(
-    backend: Backend, clock: Clock, batches: Sequence[Batch], refused: int, on_step: OnStep
+    backend: Backend,
+    clock: Clock,
+    batches: Sequence[Batch],
+    refused: int,
+    on_step: OnStep,
+    before: Callable[[int, set[int]], None],
 ) -> Committed:
-    """Makes the batches durable together, and counts those that were refused before them.
+    """Makes the batches durable together, and counts those that were refused before them. `before`
+    is told the revision and the hours that it will be of, before anybody can see it.
 
     Raises `DBAPIError` where the transaction failed: whether it counts is unknown then.
     """
+    attempt = partial(_attempt, backend, clock, batches, refused, on_step, before)
     try:
-        return await _attempt(backend, clock, batches, refused, on_step, backend.locks_at_begin)
+        return await attempt(lock_first=backend.locks_at_begin)
     except _OthersWereFirst:
-        return await _attempt(backend, clock, batches, refused, on_step, lock_first=True)
+        return await attempt(lock_first=True)
 
 
 async def _attempt(
@@ -80,6 +88,7 @@ async def _attempt(
     batches: Sequence[Batch],
     refused: int,
     on_step: OnStep,
+    before: Callable[[int, set[int]], None],
     lock_first: bool,
 ) -> Committed:
     async with backend.writing.begin() as connection:
@@ -103,6 +112,7 @@ async def _attempt(
         await _insert_batch_ids(backend, connection, group.new, now_ms)
         await _note_changes(backend, connection, changed, arrival_hour, state, revision)
         await _count(backend, connection, arrival_hour, group, refused)
+        before(revision.number, changed)
         on_step("commit.written")
     on_step("commit.synced")
     return Committed(group.answers, changed, revision)

@@ -105,11 +105,12 @@ class PostgresBackend(Backend):
         self.writing = self._engine(1, _CHANGING).execution_options(
             isolation_level="READ COMMITTED"
         )
-        readers = self._engine(limits.SQL_READERS, _SESSION)
-        self.reading = readers.execution_options(
+        self.reading = self._engine(limits.SQL_READERS, _SESSION).execution_options(
             isolation_level="REPEATABLE READ", postgresql_readonly=True
         )
-        self.glancing = readers.execution_options(isolation_level="AUTOCOMMIT")
+        self.glancing = self._engine(limits.SQL_GLANCES, _SESSION).execution_options(
+            isolation_level="AUTOCOMMIT"
+        )
         try:
             async with self.reading.connect() as connection:
                 encoding = (await connection.execute(text("SHOW server_encoding"))).scalar_one()

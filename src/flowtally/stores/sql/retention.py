@@ -9,8 +9,9 @@ between leaves a note that the next one goes on from, be it this service or anot
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import delete, exists, func, select, update
+from sqlalchemy import Select, delete, exists, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from flowtally import limits
@@ -112,16 +113,10 @@ async def expire(connection: AsyncConnection, ages: Ages, clock: Clock) -> int:
 async def delete_some(backend: Backend, connection: AsyncConnection, on_step: OnStep) -> None:
     """Deletes a piece of what expired; after the last one nothing is noted any more."""
     before = (await read_state(connection, lock=True)).expire_before
-    some = (
-        select(backend.place)
-        .select_from(tallies)
-        .where(tallies.c.arrival_hour < before)
-        .limit(limits.SQL_PIECE_ROWS)
-    )
     rows = (
         await connection.execute(
             delete(tallies)
-            .where(backend.place.in_(some))
+            .where(backend.place.in_(some_rows(backend, before)))
             .returning(
                 tallies.c.arrival_hour,
                 tallies.c.records,
@@ -141,6 +136,18 @@ async def delete_some(backend: Backend, connection: AsyncConnection, on_step: On
     if len(rows) < limits.SQL_PIECE_ROWS:
         await write_state(connection, expire_before=0)
     on_step("expire.written")
+
+
+def some_rows(backend: Backend, before: int) -> Select[Any]:
+    """Where a piece of the rows stands that arrived earlier. In the order of the index: without one
+    PostgreSQL may look through all of the table, in which few such rows may be left, or none."""
+    return (
+        select(backend.place)
+        .select_from(tallies)
+        .where(tallies.c.arrival_hour < before)
+        .order_by(tallies.c.arrival_hour)
+        .limit(limits.SQL_PIECE_ROWS)
+    )
 
 
 async def forget_some(connection: AsyncConnection, ages: Ages) -> None:

@@ -60,7 +60,8 @@ class SqliteBackend(Backend):
         try:
             self._look_at_file()
             self.writing = self._engine("BEGIN IMMEDIATE", 1)
-            self.reading = self.glancing = self._engine("BEGIN", limits.SQL_READERS)
+            self.reading = self._engine("BEGIN", limits.SQL_READERS)
+            self.glancing = self._engine("BEGIN", limits.SQL_GLANCES)
             await self._begin()
         except UnicodeDecodeError as error:
             # SQLite quotes its damaged schema in an error text that Python cannot decode.
@@ -164,7 +165,7 @@ class SqliteBackend(Backend):
 
     async def fold_log(self) -> None:
         if self.log_bytes() > limits.WAL_CHECKPOINT_BYTES:
-            await self._script(self.reading, "PRAGMA wal_checkpoint(PASSIVE)")
+            await self._script(self.glancing, "PRAGMA wal_checkpoint(PASSIVE)")
 
     async def give_space_back(self) -> None:
         log_bytes = self.log_bytes()
@@ -177,7 +178,7 @@ class SqliteBackend(Backend):
                 f"PRAGMA busy_timeout = {wait_s * 1000}; PRAGMA wal_checkpoint(TRUNCATE);"
                 f" PRAGMA busy_timeout = {limits.SQL_LOCK_WAIT_S * 1000}",
             )
-        async with self.reading.connect() as connection:
+        async with self.glancing.connect() as connection:
             free = (await connection.exec_driver_sql("PRAGMA freelist_count")).scalar_one()
             pages = (await connection.exec_driver_sql("PRAGMA page_count")).scalar_one()
         # Freed pages are used again by the next commits: to give all of them back at once would
@@ -227,8 +228,8 @@ def _on_connect(connection: Any, record: Any) -> None:
         "synchronous = FULL",
         # Checkpoints are made in the background: in a commit they would delay its answers.
         "wal_autocheckpoint = 0",
+        # What a read sorts beyond that goes to a temporary file.
         "cache_size = -32768",
-        "temp_store = MEMORY",
     ):
         cursor.execute(f"PRAGMA {setting}")
     cursor.close()

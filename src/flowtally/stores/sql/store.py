@@ -118,7 +118,10 @@ class SqlStore(FlowStore):
     async def _commit(self, batches: Sequence[Batch]) -> Sequence[Receipt | KeyReused]:
         async with self._changing_safely("store a batch"):
             refused = self._refused
-            done = await commit(self.backend, self._clock, batches, refused, self._on_step)
+            # Before the commit: whoever has read the new sums must not find an old revision here.
+            done = await commit(
+                self.backend, self._clock, batches, refused, self._on_step, self._revisions.forget
+            )
             self._refused -= refused
             if not self.backend.others_write:
                 self._revisions.touch(done.hours, done.revision, done.revision.number)
@@ -252,7 +255,8 @@ class SqlStore(FlowStore):
         if due.to_expire:
             async with self._transaction("expire") as connection:
                 sequence = await retention.expire(connection, ages, self._clock)
-            self._revisions.forget(sequence)
+                # Before the commit, as there.
+                self._revisions.forget(sequence)
             self._on_step("expire.journalled")
         if due.to_expire or due.to_delete:
             async with self._transaction("delete what expired") as connection:
