@@ -19,7 +19,7 @@ from benchmarks.subject import ROOT
 
 BATCH_RECORDS = (1, 100, 1_000, 10_000)
 _RESULTS = ROOT / "benchmarks" / "results"
-_SAME = ("seconds", "warm_up", "clients", "apps", "vpcs", "repeats", "small")
+_SAME = ("seconds", "warm_up", "clients", "apps", "vpcs", "records_per_flow", "repeats", "small")
 """Options that every part of the same results was measured with."""
 
 

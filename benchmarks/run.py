@@ -65,7 +65,7 @@ def measure_reads(
         cold_s.append(timed_read(started))
         warm = warm_reads(started, records, options.repeats)
     return {
-        "flows": len(records),
+        "flows": len(set(records)),
         "disk_bytes_per_flow": written / len(records),
         "cold_ms": median_ms(cold_s),
         **warm,

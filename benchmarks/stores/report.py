@@ -18,13 +18,15 @@ def page(results: Line) -> str:
         f"\n- **{name}** was left out: {why}" for name, why in results["left_out"].items()
     )
     flows = next((line["flows"] for line in results["reads"] if "flows" in line), 0)
+    passes = results["options"]["records_per_flow"]
     tried = " or ".join(str(n) for n in sorted({line["connections"] for line in results["writes"]}))
     return f"""# What each store gives and costs
 
 {stores}{left_out}
 
 Records a second at so many records a batch, over {tried} connections, whichever was better; p99 and
-the highest memory at {_of_memory(results):,} a batch. Reads of an hour of {flows:,} flows, in ms:
+the highest memory at {_of_memory(results):,} a batch. Reads of an hour of {flows:,} flows, each
+of which came in {passes} batches, in ms:
 the first after a restart, after a change of that hour, and unchanged. Disk: of that hour alone,
 less what an empty database server holds. The kill is a kill -9 of the service under load, of
 batches of one record; what was acknowledged and then missing is what it lost. Every sum was held

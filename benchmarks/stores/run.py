@@ -56,7 +56,8 @@ def measure_all(options: argparse.Namespace, folder: Path, results: Results) -> 
                     measure_writes, pool=pool, bodies=bodies, posting=posting, folder=place
                 )
                 _add(results, "writes", store, what, write, place)
-    records = hour_of_flows(options.apps, options.vpcs)
+    # What agents report again and again: each pass is in batches of its own.
+    records = hour_of_flows(options.apps, options.vpcs) * options.records_per_flow
     for store in chosen:
         place = folder / f"{store.subject.name}-reads"
         reads = measure_reads if store.keeps else measure_warm_reads
@@ -91,7 +92,7 @@ def measure_warm_reads(
     """Reads of what keeps nothing over a restart."""
     with running(subject, folder) as started:
         post_hour(started, records)
-        return {"flows": len(records), **warm_reads(started, records, options.repeats)}
+        return {"flows": len(set(records)), **warm_reads(started, records, options.repeats)}
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -106,6 +107,12 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         "--connections", type=int, nargs="+", default=[8, 64], help="of several, the best counts"
     )
     parser.add_argument("--only", nargs="+", choices=STORES, help="the stores to measure")
+    parser.add_argument(
+        "--records-per-flow",
+        type=int,
+        default=4,
+        help="of the hour that is read, in as many batches",
+    )
     parser.add_argument("--restarts", type=int, default=3, help="each with one cold read")
     parser.add_argument("--kills", type=int, default=5, help="of each store")
     parser.add_argument("--kill-after", type=float, default=6.0, help="seconds, at most")
