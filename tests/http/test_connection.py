@@ -381,3 +381,24 @@ def test_a_client_that_says_no_more_comes_is_answered(service: Service) -> None:
             peer.close()
 
     service.run(story())
+
+
+def test_who_pipelines_does_not_keep_the_others_waiting(service: Service) -> None:
+    answered: list[bytes] = []
+    at_next_turn: list[int] = []
+
+    async def app(exchange: Exchange) -> None:
+        if not answered:
+            asyncio.get_running_loop().call_soon(lambda: at_next_turn.append(len(answered)))
+        answered.append(exchange.target)
+        await exchange.answer(200, (), b"")
+
+    async def story() -> None:
+        async with listening(service, app) as server:
+            peer = server.peer()
+            await peer.send(LIVEZ * 50)
+            for _ in range(50):
+                await peer.answer()
+
+    service.run(story())
+    assert at_next_turn == [1]

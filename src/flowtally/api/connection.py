@@ -212,6 +212,10 @@ class Connection(asyncio.Protocol, Stream):
         """The next request, or None where no more is to be answered."""
         self._answering = None
         self._parse_held()
+        if self._waiting:
+            # Nothing else may make this task wait: without a pause, whoever pipelines would have
+            # the event loop for himself.
+            await asyncio.sleep(0)
         try:
             with self._deadline.within(interval_s):
                 while not self._waiting:
