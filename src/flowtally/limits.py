@@ -57,7 +57,8 @@ REQUEST_DEADLINE_S = 30.0
 DECODE_INLINE_BYTES_MAX = 32 * KIB
 """Smaller bodies are decoded on the event loop: a hop to a thread costs more than the work."""
 DECODE_CODED_INLINE_BYTES_MAX = 4 * KIB
-"""The same for compressed bodies, which may be much larger than they look."""
+"""The same for compressed bodies, which may be much larger than they look; those that turn out to
+be larger than the above go to a thread after all."""
 ENCODE_INLINE_FLOWS_MAX = 500
 """The same for answers."""
 DISCARD_BYTES_MAX = 32 * MIB

@@ -7,15 +7,20 @@ import gzip
 import io
 import json
 import re
+import threading
 from collections.abc import Callable, Sequence
 
 import pyarrow as pa
 import pytest
 import zstandard
 
+from flowtally import limits
+from flowtally.api import write
 from flowtally.errors import NotAccepting
 from flowtally.limits import BodyLimits
 from flowtally.model import Batch, Receipt
+from flowtally.wire.decode import DecodedBody, decode_body
+from flowtally.wire.media import BodyFormat
 from tests.http.service import Hangup, Service, Silence, assert_problem, call, encoded, record
 
 BODY = encoded([record(), record(tx=200, rx=600)])
@@ -141,6 +146,31 @@ def test_a_large_body_is_decoded_in_a_thread(service: Service) -> None:
     reply = service.post([body[:100_000], body[100_000:]])
     assert (reply.status, reply.json()["records"], reply.json()["flows"]) == (200, 5_000, 50)
     assert sum(row["bytes_rx"] for row in service.sums(1)) == 10_000
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, zstandard.compress])
+@pytest.mark.parametrize(("records", "in_a_thread"), [(100, False), (3_000, True)])
+def test_what_is_large_when_decoded_is_read_in_a_thread(
+    service: Service,
+    monkeypatch: pytest.MonkeyPatch,
+    compress: Callable[[bytes], bytes],
+    records: int,
+    in_a_thread: bool,
+) -> None:
+    """However small it came: to read it on the event loop kept everybody waiting."""
+    threads: list[threading.Thread] = []
+
+    def noting_decode_body(body: bytes, form: BodyFormat, bounds: BodyLimits) -> DecodedBody:
+        threads.append(threading.current_thread())
+        return decode_body(body, form, bounds)
+
+    monkeypatch.setattr(write, "decode_body", noting_decode_body)
+    body = compress(encoded([record()] * records))
+    assert len(body) < limits.DECODE_CODED_INLINE_BYTES_MAX
+    coding = "gzip" if compress is gzip.compress else "zstd"
+    reply = service.post(body, {"Content-Encoding": coding})
+    assert (reply.status, reply.json()["records"]) == (200, records)
+    assert [thread is not threading.main_thread() for thread in threads] == [in_a_thread]
 
 
 def test_a_body_in_single_bytes(service: Service) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 from flowtally import limits
 from flowtally.api.batch_id import batch_id_of, new_batch_id
@@ -74,7 +75,7 @@ class WriteEndpoint:
             try:
                 with exchange.deadline.within(services.deadline_s):
                     body = await self._read(exchange, admitted)
-                    decoded = await self._decode(body, coding is not None, decoder, form)
+                    decoded = await self._decode(body, coding, decoder, form)
                     del body
                     batch = Batch(
                         key or new_batch_id(services.clock),
@@ -112,14 +113,17 @@ class WriteEndpoint:
                 return pieces
 
     async def _decode(
-        self, body: list[bytes], coded: bool, decoder: BodyDecoder, form: BodyFormat
+        self, body: list[bytes], coding: str | None, decoder: BodyDecoder, form: BodyFormat
     ) -> DecodedBody:
-        bytes_max = (
-            limits.DECODE_CODED_INLINE_BYTES_MAX if coded else limits.DECODE_INLINE_BYTES_MAX
-        )
         bounds = self._services.bounds
-        if sum(map(len, body)) <= bytes_max:
-            return _decode_pieces(body, decoder, form, bounds)
+        if coding is None:
+            if sum(map(len, body)) <= limits.DECODE_INLINE_BYTES_MAX:
+                return _decode_pieces(body, decoder, form, bounds)
+        elif sum(map(len, body)) <= limits.DECODE_CODED_INLINE_BYTES_MAX:
+            # What is small may be large when it is decoded: that is found out on the way.
+            with suppress(TooLarge):
+                bytes_max = min(limits.DECODE_INLINE_BYTES_MAX, bounds.decoded_bytes_max)
+                return _decode_pieces(body, body_decoder(coding, bytes_max), form, bounds)
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(
             self._decoders, _decode_pieces, body, decoder, form, bounds
