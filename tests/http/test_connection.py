@@ -52,7 +52,22 @@ LENGTH = f"Content-Length: {len(BODY)}"
         pytest.param(head("GET", "/livez", "A: b\0"), 400, id="nul"),
         pytest.param(head("GET", "/livez", "A: b\rc"), 400, id="bare-cr"),
         pytest.param(head("GET", "/livez", ": b"), 400, id="no-name"),
+        # RFC 9112, section 6.1.
+        pytest.param(
+            head("POST", "/flows", "Transfer-Encoding: gzip, chunked") + CHUNKS,
+            400,
+            id="coded-and-chunked",
+        ),
+        pytest.param(
+            head("POST", "/flows", CHUNKED, "Connection: keep-alive").replace(b"1.1", b"1.0")
+            + CHUNKS,
+            400,
+            id="1.0-chunked",
+        ),
         # RFC 9112, section 3.2.
+        pytest.param(
+            head("GET", "/livez", "Host: y").replace(b"1.1", b"1.0"), 400, id="1.0-two-hosts"
+        ),
         pytest.param(b"GET /livez HTTP/1.1\r\n\r\n", 400, id="no-host"),
         pytest.param(head("GET", "/livez", "Host: y"), 400, id="two-hosts"),
         pytest.param(b"GET /livez HTTP/2.0\r\nHost: x\r\n\r\n", 400, id="http-2.0"),

@@ -1,8 +1,9 @@
 """Requests out of bytes: httptools (llhttp) with the bounds that it lacks.
 
 llhttp is strict: what two readers could understand differently (two lengths, a length beside
-`chunked`, bare line feeds, folded lines) it refuses. Here it is seen to that a head, and whatever
-frames a body without being a byte of it, has an end; and that no other protocol is changed to.
+`chunked`, bare line feeds, folded lines) it refuses; `_is_http_1` refuses the rest of it. Here it
+is seen to that a head, and whatever frames a body without being a byte of it, has an end; and that
+no other protocol is changed to.
 """
 
 from __future__ import annotations
@@ -130,9 +131,7 @@ class RequestParser:
             return
         parser = self._parser
         version = parser.get_http_version()
-        host = self._headers.get(b"host")
-        # RFC 9112, section 3.2: one Host. Two come joined by a comma, which is in no name.
-        if version != "1.0" and (version != "1.1" or host is None or b"," in host):
+        if not _is_http_1(version, self._headers):
             self._refuse(problems.MALFORMED)
         if self.fault is not None:
             return
@@ -158,3 +157,15 @@ class RequestParser:
         exchange.body_ended = True
         self.exchange = None
         self._on_news()
+
+
+def _is_http_1(version: str, headers: Mapping[bytes, bytes]) -> bool:
+    """Whether a head is what RFC 9112 demands, as far as llhttp leaves it open."""
+    # Section 3.2: one Host. Two come joined by a comma, which is in no name.
+    if b"," in headers.get(b"host", b"") or (version == "1.1" and b"host" not in headers):
+        return False
+    # Section 6.1: no other transfer coding is undone here, and HTTP/1.0 has none at all.
+    coding = headers.get(b"transfer-encoding")
+    if coding is not None and (coding.lower() != b"chunked" or version == "1.0"):
+        return False
+    return version in ("1.0", "1.1")
