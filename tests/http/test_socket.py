@@ -76,6 +76,41 @@ def test_who_waits_for_a_100_is_refused_at_once(service: Service) -> None:
     service.run(story())
 
 
+def test_http_1_0_knows_no_100(service: Service) -> None:
+    async def story() -> None:
+        async with listening(service) as server:
+            peer = server.peer()
+            lines = (f"Content-Length: {len(BODY)}", "Expect: 100-continue")
+            await peer.send(head("POST", "/v1/flows", *lines).replace(b"HTTP/1.1", b"HTTP/1.0"))
+            # A round trip of another: by then a 100 would have been sent.
+            other = server.peer()
+            await other.send(head("GET", "/livez"))
+            await other.answer()
+            await peer.send(BODY)
+            assert (await peer.answer())[0] == 200
+
+    service.run(story())
+
+
+def test_who_was_told_to_send_gets_to_see_the_answer(make_service: Callable[..., Service]) -> None:
+    service = make_service(deadline_s=0.2)
+
+    async def story() -> None:
+        async with listening(service) as server:
+            peer = server.peer()
+            body = b" " * (8 << 20)
+            lines = (f"Content-Length: {len(body)}", "Expect: 100-continue")
+            await peer.send(head("POST", "/v1/flows", *lines))
+            assert (await peer.answer())[0] == 100
+            assert (await peer.answer())[0] == 408
+            # More than the kernel's buffers hold: where nobody read it, the connection were reset.
+            await peer.send(body)
+            await peer.end()
+            assert await peer.is_closed()
+
+    service.run(story())
+
+
 def test_a_slow_body_is_answered_408(make_service: Callable[..., Service]) -> None:
     service = make_service(deadline_s=0.3)
 

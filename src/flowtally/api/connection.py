@@ -261,10 +261,15 @@ class Connection(asyncio.Protocol, Stream):
             self._abort = self._loop.call_later(limits.SEND_S, self._transport.abort)
 
     def _awaits_continue(self, exchange: Exchange) -> bool:
-        """Whether the client sends its body only when it is told to. One that is answered before
-        was told by the answer not to."""
-        expected = exchange.headers.get(b"expect", b"").lower() == b"100-continue"
-        return expected and not exchange.bytes_in
+        """Whether the client sends its body only when it is told to, and was not yet. One that is
+        answered before was told by the answer not to."""
+        return (
+            exchange.headers.get(b"expect", b"").lower() == b"100-continue"
+            # RFC 9110, section 10.1.1: in HTTP/1.0 it is ignored.
+            and exchange.version == "1.1"
+            and not exchange.continued
+            and not exchange.bytes_in
+        )
 
     # What an exchange asks for.
 
@@ -273,7 +278,7 @@ class Connection(asyncio.Protocol, Stream):
             self._parse_held()
             return
         exchange = self._answering
-        if exchange is not None and self._awaits_continue(exchange) and not exchange.continued:
+        if exchange is not None and self._awaits_continue(exchange):
             exchange.continued = True
             self._transport.write(_CONTINUE)
         await self._hear()
