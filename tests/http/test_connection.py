@@ -122,6 +122,8 @@ def test_what_is_refused(service: Service, sent: bytes, status: int) -> None:
         pytest.param(b"\r\n\r\n" + LIVEZ, [200], True, id="empty-lines-before"),
         pytest.param(head("GET", "http://x/livez"), [200], True, id="absolute"),
         pytest.param(head("GET", "http://x/v1/flows?hour=1"), [200], True, id="absolute-query"),
+        pytest.param(head("GET", "http://x"), [200], True, id="absolute-without-path"),
+        pytest.param(head("GET", "http://x?a=/nothing"), [200], True, id="absolute-query-alone"),
         pytest.param(head("OPTIONS", "*"), [404], True, id="asterisk"),
         pytest.param(head("CONNECT", "x:1") + b"\x16\x03\x01", [404], False, id="connect"),
         pytest.param(

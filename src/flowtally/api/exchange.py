@@ -20,6 +20,7 @@ from flowtally.errors import BodyCutOff
 
 UNKNOWN_ROUTE = "unknown"
 _SAFE_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+_ABSOLUTE = re.compile(rb"[^:/?]+://[^/?]*")
 _LENGTH = re.compile(rb"[0-9]{1,18}")
 _EVERYWHERE = (
     b"x-content-type-options: nosniff\r\n"
@@ -214,9 +215,11 @@ def _status_line(status: int) -> bytes:
 def _origin_form(target: bytes) -> bytes:
     """A target without the scheme and the host, which it has where a proxy is asked (RFC 9112,
     section 3.2.2)."""
-    if target.startswith(b"/") or b"://" not in target:
+    absolute = _ABSOLUTE.match(target)
+    if absolute is None:
         return target
-    return b"/" + target.partition(b"://")[2].partition(b"/")[2]
+    rest = target[absolute.end() :]
+    return rest if rest.startswith(b"/") else b"/" + rest
 
 
 def _request_id(given: bytes | None) -> str:
