@@ -386,6 +386,27 @@ def test_an_answer_in_pieces(service: Service, version: str) -> None:
     service.run(story())
 
 
+@pytest.mark.parametrize("fails", [True, False])
+def test_an_answer_that_ends_early_is_the_last(service: Service, fails: bool) -> None:
+    async def asgi(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"one", "more_body": True})
+        if fails:
+            raise ValueError("in the middle of an answer")
+
+    service.app._reads = asgi  # type: ignore[assignment]
+
+    async def story() -> None:
+        async with listening(service) as server:
+            peer = server.peer()
+            await peer.send(LIVEZ + post(BODY))
+            assert (await peer.answer())[0] == 200
+            assert await peer.rest() == b"3\r\none\r\n"
+
+    service.run(story())
+    assert service.metric("flowtally_batches_total", outcome="accepted") == 0
+
+
 def test_a_client_that_says_no_more_comes_is_answered(service: Service) -> None:
     async def story() -> None:
         async with listening(service) as server:

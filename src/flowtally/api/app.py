@@ -48,7 +48,7 @@ class App:
             await answer_with(self._reads, exchange)
         except Exception:
             # Starlette raises an unexpected error again once our handler has answered it.
-            if not exchange.status:
+            if not exchange.answered:
                 raise
 
 

@@ -193,7 +193,8 @@ class Connection(asyncio.Protocol, Stream):
             interval_s = limits.HEAD_S
             while (exchange := await self._next(interval_s)) is not None:
                 await self._house.app(exchange)
-                if not exchange.status:
+                if not exchange.answered:
+                    # To its client another answer would be the rest of this one.
                     return
                 if not exchange.keep_alive or self._lost.done():
                     if not exchange.body_ended and not self._awaits_continue(exchange):

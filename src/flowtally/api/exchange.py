@@ -70,6 +70,8 @@ class Exchange:
     """Whether nothing more of the body can come, though it has not ended."""
     continued = False
     """Whether the client was told to send its body, where it asked."""
+    answered = False
+    """Whether the answer was sent to its end."""
     _chunked = False
 
     def __init__(
@@ -151,6 +153,7 @@ class Exchange:
             body = b""
         self.bytes_out += len(body)
         await self._stream.write(head, body)
+        self.answered = True
 
     async def begin(
         self, status: int, headers: Iterable[tuple[bytes, bytes]], length: int | None
@@ -173,6 +176,7 @@ class Exchange:
         """Says that the answer is whole."""
         if self._chunked and self.method != "HEAD":
             await self._stream.write(b"0\r\n\r\n")
+        self.answered = True
 
     def _head(
         self, status: int, headers: Iterable[tuple[bytes, bytes]], length: int | None
