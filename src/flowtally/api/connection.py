@@ -220,14 +220,13 @@ class Connection(asyncio.Protocol, Stream):
         try:
             with self._deadline.within(interval_s):
                 while not self._waiting:
-                    begun = self._parser.framing_bytes > 0
                     if self._parser.fault is not None or self._ended:
                         return None
-                    if self._house.stopping() and not begun:
+                    if self._house.stopping() and not self._parser.has_begun:
                         return None
                     await self._hear()
         except TimeoutError:
-            if self._parser.framing_bytes:
+            if self._parser.has_begun:
                 self._parser.fault = problems.HEAD_TOO_SLOW
             return None
         self._answering = self._waiting.popleft()

@@ -42,6 +42,8 @@ class RequestParser:
         """Whether the fault is that another version is spoken, which no answer can be given in."""
         self.framing_bytes = 0
         """Parsed since the last piece of a body, or the last request: a head, mostly."""
+        self.has_begun = False
+        """Whether a part of a request has come, and not the whole of it."""
         self._target = b""
         self._headers: dict[bytes, bytes] = {}
         self._head_lines = 0
@@ -103,6 +105,7 @@ class RequestParser:
 
     def on_message_begin(self) -> None:
         """A request begins."""
+        self.has_begun = True
         self._target = b""
         self._headers = {}
         self._head_lines = 0
@@ -151,6 +154,7 @@ class RequestParser:
     def on_message_complete(self) -> None:
         """A request is whole."""
         self.framing_bytes = 0
+        self.has_begun = False
         exchange = self.exchange
         if exchange is None or (self._parser.should_upgrade() and not exchange.body_ended):
             return
