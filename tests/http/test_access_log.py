@@ -11,6 +11,7 @@ import pytest
 
 from flowtally.observe.logs import JsonFormatter
 from tests.http.service import Hangup, Service, encoded, record
+from tests.http.sockets import head, listening
 
 
 @pytest.fixture
@@ -92,3 +93,21 @@ def test_a_sender_that_goes_away_is_logged(service: Service, lines: io.StringIO)
     cut_off, request = read_lines(lines)
     assert (cut_off["event"], cut_off["request_id"]) == ("body cut off", "gone")
     assert (request["event"], request["status"], request["bytes_in"]) == ("request", 400, 1)
+
+
+def test_what_is_no_request_is_logged_and_counted_as_well(
+    service: Service, lines: io.StringIO
+) -> None:
+    async def story() -> None:
+        async with listening(service) as server:
+            peer = server.peer()
+            await peer.send(head("GET", "/livez") + b"\x16\x03\x01")
+            statuses = [(await peer.answer())[0] for _ in range(2)]
+            assert statuses == [200, 400]
+
+    service.run(story())
+    good, bad = read_lines(lines)
+    assert (good["method"], good["route"], good["status"]) == ("GET", "/livez", 200)
+    assert (bad["method"], bad["route"], bad["status"]) == ("-", "unknown", 400)
+    labels = {"method": "other", "route": "unknown", "status": "400"}
+    assert service.metric("http_request_duration_seconds_count", **labels) == 1

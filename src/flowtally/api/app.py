@@ -41,6 +41,9 @@ class App:
         self._write.close()
 
     async def _dispatch(self, exchange: Exchange) -> None:
+        if exchange.fault is not None:
+            await exchange.answer(exchange.fault, (), b"")
+            return
         if exchange.method == "POST" and exchange.path in WRITE_PATHS:
             await self._write(exchange)
             return

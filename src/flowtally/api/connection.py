@@ -202,7 +202,8 @@ class Connection(asyncio.Protocol, Stream):
                     return
                 interval_s = limits.IDLE_S
             if self._parser.fault is not None and not self._parser.is_http_2:
-                await self._answer_fault(self._parser.fault)
+                await self._house.app(self._unreadable(self._parser.fault))
+                await self._discard()
         except Exception:
             logger.exception("a request was not answered")
         finally:
@@ -237,10 +238,11 @@ class Connection(asyncio.Protocol, Stream):
         self._news = self._loop.create_future()
         await self._news
 
-    async def _answer_fault(self, status: int) -> None:
-        exchange = Exchange("", b"", {}, self._client, self, self._deadline, keep_alive=False)
-        await exchange.answer(status, (), b"")
-        await self._discard()
+    def _unreadable(self, fault: int) -> Exchange:
+        """Stands for what is no request: it is answered, logged and counted like one."""
+        exchange = Exchange("-", b"", {}, self._client, self, self._deadline, keep_alive=False)
+        exchange.fault = fault
+        return exchange
 
     async def _discard(self) -> None:
         """Throws away what still comes, for a while: a connection that is closed before it was read

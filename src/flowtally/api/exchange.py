@@ -66,6 +66,8 @@ class Exchange:
     bytes_out = 0
     records: int | None = None
     batch_id: str | None = None
+    fault: int | None = None
+    """The status for what could not be read as a request; of that nothing else is known."""
     cut_off = False
     """Whether nothing more of the body can come, though it has not ended."""
     continued = False
