@@ -21,7 +21,6 @@ from flowtally import limits
 from flowtally.clock import Clock
 from flowtally.errors import (
     DamagedData,
-    DataFolderError,
     KeyReused,
     NotAccepting,
 )
@@ -44,6 +43,7 @@ from flowtally.stores.duckdb.database import Database, applied_of
 from flowtally.stores.duckdb.reads import Snapshot, snapshot
 from flowtally.stores.folder import DataFolder
 from flowtally.stores.journal_keeper import RUNBOOKS, JournalKeeper, KeepingPeriods
+from flowtally.stores.journal_pair import open_both
 from flowtally.stores.revisions import Revisions
 
 logger = logging.getLogger(__name__)
@@ -241,27 +241,10 @@ class DuckdbStore(FlowStore):
 
 
 def open_files(folder: DataFolder, journal: Journal, database: Database) -> None:
-    """Opens both files of a folder that is taken, and holds them against each other.
+    """Opens both files of a folder that is taken; see `open_both`."""
 
-    Raises `DamagedData` naming the file that is missing, foreign, or older than the other one:
-    what one of them has let go of must be in the other.
-    """
-    journal_is_new = not folder.journal.exists() or folder.journal.stat().st_size == 0
-    if journal_is_new and folder.sums.exists():
-        raise DamagedData(f"{folder.journal} is missing, but {folder.sums} is there")
-    try:
-        journal.open()
-        if not folder.sums.exists() and journal.discarded_through > 0:
-            raise DamagedData(
-                f"{folder.sums} is missing; it held all batches up to {journal.discarded_through}"
-            )
+    def open_sums() -> int:
         database.open(journal.folder_id, journal.discarded_through)
-        applied = applied_of(database.writer)
-        if applied > journal.last_sequence:
-            raise DamagedData(
-                f"{folder.journal} has lost data: it ends at batch {journal.last_sequence}, but"
-                f" {folder.sums} has all up to {applied}"
-            )
-        folder.sync()
-    except OSError as error:
-        raise DataFolderError(f"{folder.path} cannot be used: {error}") from error
+        return applied_of(database.writer)
+
+    open_both(folder, journal, folder.sums, open_sums)

@@ -24,6 +24,7 @@ from flowtally.stores.hourly.parts import account_of, flows_of
 from flowtally.stores.hourly.reads import PartLine, account_noted, ledger_from, lines_by_hour
 from flowtally.stores.hourly.results import ALL, Results, state_of
 from flowtally.stores.hourly.run import Runner
+from flowtally.stores.journal_pair import open_both
 
 STORE = "hourly"
 _YES = (True, None)
@@ -39,28 +40,13 @@ class VerifyReport:
 
 
 def open_files(folder: DataFolder, journal: Journal, results: Results) -> None:
-    """Opens both files of a folder that is taken. Raises `DamagedData` naming the file that is
-    missing, foreign, or older than the other one, or `DataFolderError`."""
-    journal_is_new = not folder.journal.exists() or folder.journal.stat().st_size == 0
-    if journal_is_new and folder.results.exists():
-        raise DamagedData(f"{folder.journal} is missing, but {folder.results} is there")
-    try:
-        journal.open()
-        if not folder.results.exists() and journal.discarded_through > 0:
-            raise DamagedData(
-                f"{folder.results} is missing; it held all batches up to"
-                f" {journal.discarded_through}"
-            )
+    """Opens both files of a folder that is taken; see `open_both`."""
+
+    def open_results() -> int:
         results.open(journal.folder_id, journal.discarded_through)
-        applied = state_of(results.writer).applied
-        if applied > journal.last_sequence:
-            raise DamagedData(
-                f"{folder.journal} has lost data: it ends at batch {journal.last_sequence}, but"
-                f" {folder.results} has all up to {applied}"
-            )
-        folder.sync()
-    except OSError as error:
-        raise DataFolderError(f"{folder.path} cannot be used: {error}") from error
+        return state_of(results.writer).applied
+
+    open_both(folder, journal, folder.results, open_results)
 
 
 def holds_hourly(path: Path) -> bool:
