@@ -38,7 +38,8 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
 
 @pytest.fixture(autouse=True)
 def no_rounds_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    """After its first one a store tidies when the test says so."""
+    """A store tidies when the test says so, and then alone: a round of its own, come late, would do
+    pieces that the test counts."""
     monkeypatch.setattr(sql_store, "_TIDY_INTERVAL_S", 3600.0)
 
 

@@ -216,7 +216,9 @@ class SqlStore(FlowStore):
             reading.exception()
 
     async def _tidy_regularly(self) -> None:
-        while not self._stopping.is_set():
+        """Begins an interval after the start: whoever has just come waits for nothing of it."""
+        interval_s = _TIDY_INTERVAL_S
+        while not await self._stops_within(interval_s):
             more = False
             try:
                 more = await self.tidy()
@@ -228,8 +230,12 @@ class SqlStore(FlowStore):
             except Exception:
                 logger.exception("tidying failed")
             self._beat_ms = self._clock.now_ms()
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), 0 if more else _TIDY_INTERVAL_S)
+            interval_s = 0 if more else _TIDY_INTERVAL_S
+
+    async def _stops_within(self, seconds: float) -> bool:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._stopping.wait(), seconds)
+        return self._stopping.is_set()
 
     async def tidy(self) -> bool:
         """One round of what can wait; True if there is more to do at once."""
