@@ -29,7 +29,6 @@ from flowtally.errors import DamagedData, DataFolderError, KeyReused, NotAccepti
 from flowtally.ingest.backlog import Backlog
 from flowtally.ingest.journal_rows import (
     TIDY_ROWS,
-    AcceptedLine,
     Known,
     NewBatches,
     Pending,
@@ -37,7 +36,6 @@ from flowtally.ingest.journal_rows import (
     find_known,
     forget_batch_ids,
     insert_expiry,
-    read_ledger,
     read_pending,
 )
 from flowtally.ingest.journal_schema import (
@@ -269,11 +267,6 @@ class Journal:
             if fault is not None:
                 raise DamagedData(f"{self.path} is damaged: {fault}, in batch {entry.sequence}")
         return found
-
-    def accepted(self) -> list[AcceptedLine]:
-        """What was accepted, repeated and refused, per arrival hour, in rising order."""
-        with self._reading() as reader:
-            return read_ledger(reader)
 
     def check(self) -> list[str]:
         """SQLite's own full check: one line for each fault it finds. Reads the whole file."""

@@ -14,6 +14,7 @@ from flowtally.errors import DamagedData, DataFolderError, KeyReused, NotAccepti
 from flowtally.ingest import journal as journal_module
 from flowtally.ingest import journal_rows
 from flowtally.ingest.journal import Journal
+from flowtally.ingest.journal_snapshot import journal_snapshot
 from flowtally.model import Account, Batch, Receipt, Tally
 from flowtally.wire.blob import decode_tally
 
@@ -44,9 +45,11 @@ def commit_each(journal: Journal, *names: str) -> None:
 
 
 def accounts(journal: Journal) -> list[tuple[Account, int, int]]:
-    return [
-        (line.accepted, line.batches_repeated, line.batches_refused) for line in journal.accepted()
-    ]
+    with journal_snapshot(journal.path) as moment:
+        return [
+            (line.accepted, line.batches_repeated, line.batches_refused)
+            for line in moment.accepted()
+        ]
 
 
 def test_a_commit_keeps_tallies_keys_and_the_ledger(journal: Journal) -> None:
