@@ -67,10 +67,22 @@ def tally_arrow(rows: ArrowRows, records_max: int) -> KernelTally | None:
     a buffer is only their maker knows.
     """
 
-def sum_rows(rows: ArrowRows) -> MergedRows | None:
+class SortedSums:
+    """The sums of a read; an Arrow stream like `MergedRows`, of which `records` says nothing."""
+
+    def __len__(self) -> int: ...
+    def json(self) -> bytes:
+        """A JSON array of objects, the bytes of `sums_json`."""
+
+    def ndjson(self) -> bytes:
+        """One object a line."""
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object: ...
+
+def sum_rows(rows: ArrowRows) -> SortedSums | None:
     """The rows of a store summed by flow, in the order of their names' bytes, or None for the store.
 
-    Columns as in `sums_json`. Of the answer `records` says nothing.
+    Columns as in `sums_json`.
     """
 
 def sums_json(rows: ArrowRows) -> bytes | None:

@@ -120,6 +120,10 @@ class Sums:
     revision: Revision
     table: pa.Table
 
+    def __len__(self) -> int:
+        """The number of flows."""
+        return int(self.table.num_rows)
+
 
 @dataclass(frozen=True, slots=True)
 class HourSummary:

@@ -150,7 +150,7 @@ def test_what_is_lent_outlives_the_lender(consume: str) -> None:
 @given(
     st.lists(
         st.tuples(
-            st.sampled_from(["a", "aa", "é", "\ue000", "\U0010ffff", "b"]),
+            st.sampled_from(["a", "aa", "é", "\ue000", "\U0010ffff", "b\\", '"']),
             st.sampled_from(["x", "\ud7ff"]),
             st.just("v"),
             st.integers(0, 1),
@@ -179,6 +179,9 @@ def test_rows_of_a_store_become_the_sums_of_a_read(
     names = ["src_app", "dest_app", "vpc_id", "hour", "bytes_rx", "bytes_tx"]
     summed = kernel.sum_rows(pa.table(columns, names))
     assert summed is not None
+    assert len(summed) == len(expected)
+    assert summed.json() == kernel.sums_json(summed)
+    assert summed.ndjson() == kernel.sums_ndjson(summed)
     found = pa.table(summed).select(names)
     found.validate(full=True)
     assert found.schema.types == types

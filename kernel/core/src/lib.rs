@@ -11,7 +11,7 @@
 //! [`strict`] the reader that owns every rule of JSON; [`layout`] the fast reader that repeats what
 //! the strict one learnt; [`body`] arrays and lines; [`columns`] columns of Arrow; [`rows`] records in
 //! columns; `flows` rows under numbers; [`blob`] tallies as the journal keeps them; [`merge`] many into one; [`sums`] sums as
-//! JSON; [`sorted`] the rows of a store as the sums of a read.
+//! JSON; [`sorted`] the rows of a store as the sums of a read; [`answer`] these as JSON.
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
@@ -22,6 +22,7 @@ compile_error!(
     "the kernel is for machines with 64-bit addresses; elsewhere the twin does its work"
 );
 
+pub mod answer;
 pub mod blob;
 pub mod body;
 pub mod columns;

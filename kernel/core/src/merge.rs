@@ -80,19 +80,21 @@ pub fn merge(blobs: &[&[u8]], arrival_hours: Option<&[i64]>) -> Option<Merged> {
             *merged.arrival_hours.entry(arrival_hour).or_default() += flows.rows.len() - before;
         }
     }
-    merged.chunks = into_columns(flows, arrival_hours.is_some())?;
-    Some(merged)
-}
-
-/// The rows as columns; `None` where a sum is too large for them.
-pub(crate) fn into_columns(flows: Flows, told: bool) -> Option<Vec<Columns>> {
-    let fits = |row: &FlowRow| {
-        row.bytes_rx.max(row.bytes_tx) <= SUM_MAX && i64::try_from(row.records).is_ok()
-    };
     if !flows.rows.iter().all(fits) {
         return None;
     }
-    Some(flows.rows.chunks(CHUNK_ROWS).map(|rows| columns(&flows.names, rows, told)).collect())
+    merged.chunks = columns_of(&flows.names, &flows.rows, arrival_hours.is_some());
+    Some(merged)
+}
+
+/// Whether the sums of a row fit into columns.
+pub(crate) fn fits(row: &FlowRow) -> bool {
+    row.bytes_rx.max(row.bytes_tx) <= SUM_MAX && i64::try_from(row.records).is_ok()
+}
+
+/// Rows that fit, as columns.
+pub(crate) fn columns_of(names: &Names, rows: &[FlowRow], told: bool) -> Vec<Columns> {
+    rows.chunks(CHUNK_ROWS).map(|rows| columns(names, rows, told)).collect()
 }
 
 fn columns(names: &Names, rows: &[FlowRow], told: bool) -> Columns {

@@ -46,19 +46,13 @@ pub fn write_json(text: &mut Vec<u8>, sums: &Sums<'_>, end: u8) -> Option<()> {
         let mut writer = Writer { text: &mut part, at: 0 };
         for row in first..sums.rows.min(first + ROWS_AT_ONCE) {
             let [src, dest, vpc] = &sums.names;
-            writer.put(b"{\"src_app\":\"");
-            writer.put_escaped(src.get(row)?)?;
-            writer.put(b"\",\"dest_app\":\"");
-            writer.put_escaped(dest.get(row)?)?;
-            writer.put(b"\",\"vpc_id\":\"");
-            writer.put_escaped(vpc.get(row)?)?;
-            writer.put(b"\",\"hour\":");
-            writer.put_u64(sums.hour.get(row)?);
-            writer.put(b",\"bytes_rx\":");
-            writer.put_integer(sums.bytes_rx(row)?);
-            writer.put(b",\"bytes_tx\":");
-            writer.put_integer(sums.bytes_tx(row)?);
-            writer.put(&[b'}', end]);
+            writer.put_row(
+                [src.get(row)?, dest.get(row)?, vpc.get(row)?],
+                Writer::put_escaped,
+                sums.hour.get(row)?,
+                [sums.bytes_rx(row)?, sums.bytes_tx(row)?],
+                end,
+            )?;
         }
         let size = writer.at;
         text.extend_from_slice(&part[..size]);
@@ -72,15 +66,42 @@ fn decimal(column: &[[u8; 16]], row: usize) -> Option<u128> {
 }
 
 /// A text that is large enough, and where it ends so far.
-struct Writer<'t> {
-    text: &'t mut [u8],
-    at: usize,
+pub(crate) struct Writer<'t> {
+    pub text: &'t mut [u8],
+    pub at: usize,
 }
 
 impl Writer<'_> {
+    /// Puts the object of a flow, and `end` after it.
+    #[inline(always)]
+    pub fn put_row(
+        &mut self,
+        names: [&[u8]; NAMES],
+        mut put_name: impl FnMut(&mut Self, &[u8]) -> Option<()>,
+        hour: u64,
+        [bytes_rx, bytes_tx]: [u128; 2],
+        end: u8,
+    ) -> Option<()> {
+        let [src, dest, vpc] = names;
+        self.put(b"{\"src_app\":\"");
+        put_name(self, src)?;
+        self.put(b"\",\"dest_app\":\"");
+        put_name(self, dest)?;
+        self.put(b"\",\"vpc_id\":\"");
+        put_name(self, vpc)?;
+        self.put(b"\",\"hour\":");
+        self.put_u64(hour);
+        self.put(b",\"bytes_rx\":");
+        self.put_integer(bytes_rx);
+        self.put(b",\"bytes_tx\":");
+        self.put_integer(bytes_tx);
+        self.put(&[b'}', end]);
+        Some(())
+    }
+
     /// Puts a text whose size the compiler knows: that is a few moves.
     #[inline(always)]
-    fn put<const N: usize>(&mut self, text: &[u8; N]) {
+    pub fn put<const N: usize>(&mut self, text: &[u8; N]) {
         self.text[self.at..self.at + N].copy_from_slice(text);
         self.at += N;
     }

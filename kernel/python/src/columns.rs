@@ -1,16 +1,13 @@
-//! Rows that come in columns: `tally_arrow` sums records, `sum_rows` a store's rows, `sums_json` and
-//! `sums_ndjson` write sums.
+//! Rows that come in columns: `tally_arrow` sums records, `sums_json` and `sums_ndjson` write sums.
 
 use flowtally_kernel_core::rows::{self, Rows};
 use flowtally_kernel_core::rules::Field;
-use flowtally_kernel_core::sorted::Sorted;
 use flowtally_kernel_core::sums::{Sums, write_json};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use crate::arrow::borrow::{Batch, each_batch, stream_of};
 use crate::fence::fenced;
-use crate::merged::MergedRows;
 use crate::tally::KernelTally;
 
 /// The tally of records in columns, or None where the twin has to look at them.
@@ -41,19 +38,6 @@ fn records<'a>(batch: &Batch<'a>) -> Option<rows::Batch<'a>> {
     Some(rows::Batch { rows: batch.rows, names: [src, dest, vpc], integers: [hour, rx, tx] })
 }
 
-/// The rows of a store as the sums of a read, by flow and in the order of their names' bytes, or None
-/// where the store has to do it.
-#[pyfunction]
-pub fn sum_rows(rows: &Bound<'_, PyAny>) -> PyResult<Option<MergedRows>> {
-    let Some(stream) = stream_of(rows)? else { return Ok(None) };
-    let work = || {
-        let mut found = Sorted::default();
-        each_batch(stream, |batch| found.add(&sums(batch)?))?;
-        found.end()
-    };
-    Ok(fenced(|| rows.py().detach(work))?.map(MergedRows::of_read))
-}
-
 /// Sums in columns as a JSON array, or None where the twin has to write them.
 #[pyfunction]
 pub fn sums_json<'py>(rows: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyBytes>>> {
@@ -82,7 +66,8 @@ fn write(rows: &Bound<'_, PyAny>, text: &mut Vec<u8>, end: u8) -> PyResult<bool>
     fenced(|| rows.py().detach(work))
 }
 
-fn sums<'a>(batch: &Batch<'a>) -> Option<Sums<'a>> {
+/// The columns of sums.
+pub fn sums<'a>(batch: &Batch<'a>) -> Option<Sums<'a>> {
     let names = [Field::SrcApp, Field::DestApp, Field::VpcId];
     let [Some(src), Some(dest), Some(vpc)] = names.map(|field| batch.column(field).strings())
     else {

@@ -8,6 +8,7 @@ mod arrow;
 mod columns;
 mod fence;
 mod merged;
+mod sorted;
 mod tally;
 
 use std::cell::RefCell;
@@ -17,9 +18,10 @@ use flowtally_kernel_core::{Decoded, Layouts, decode_array, decode_lines, rules}
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use crate::columns::{sum_rows, sums_json, sums_ndjson, tally_arrow};
+use crate::columns::{sums_json, sums_ndjson, tally_arrow};
 use crate::fence::{KernelError, fenced};
 use crate::merged::{MergedRows, merge};
+use crate::sorted::{SortedSums, sum_rows};
 use crate::tally::{KernelTally, encode};
 
 /// Smaller bodies are read while the GIL is held: giving it away and back costs more.
@@ -71,6 +73,7 @@ fn flowtally_kernel(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("KernelError", module.py().get_type::<KernelError>())?;
     module.add_class::<KernelTally>()?;
     module.add_class::<MergedRows>()?;
+    module.add_class::<SortedSums>()?;
     module.add_function(wrap_pyfunction!(decode_json, module)?)?;
     module.add_function(wrap_pyfunction!(decode_ndjson, module)?)?;
     module.add_function(wrap_pyfunction!(tally_arrow, module)?)?;

@@ -1,5 +1,4 @@
-//! `merge` and `MergedRows`: many tallies as one stream of Arrow batches, for the applier; and what a
-//! read is answered from.
+//! `merge` and `MergedRows`: many tallies as one stream of Arrow batches, for the applier.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,18 +24,6 @@ pub struct MergedRows {
     /// Each arrival hour that was told, and how many rows it has.
     #[pyo3(get)]
     arrival_hours: BTreeMap<i64, usize>,
-}
-
-impl MergedRows {
-    /// The rows of a read, of which nothing else is told.
-    pub fn of_read(chunks: Vec<Columns>) -> MergedRows {
-        MergedRows {
-            chunks: Arc::new(chunks),
-            told: false,
-            hours: BTreeMap::new(),
-            arrival_hours: BTreeMap::new(),
-        }
-    }
 }
 
 #[pymethods]

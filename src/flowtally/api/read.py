@@ -19,7 +19,7 @@ from flowtally.model import Revision
 from flowtally.wire.answers import encode_hours, encode_ledger, timestamp
 from flowtally.wire.coding import answer_coding, encode_content
 from flowtally.wire.media import SumsFormat, sums_format
-from flowtally.wire.sums import encode_sums
+from flowtally.wire.sums import encode_answer
 
 READ_METHODS = ["GET", "HEAD"]
 _JSON = "application/json"
@@ -97,14 +97,14 @@ class Reads:
         sums = await self._services.source.sums(hour)
 
         def encode() -> tuple[bytes, str | None]:
-            return encode_content(encode_sums(sums.table, form), coding)
+            return encode_content(encode_answer(sums, form), coding)
 
-        if sums.table.num_rows <= limits.ENCODE_INLINE_FLOWS_MAX:
+        if len(sums) <= limits.ENCODE_INLINE_FLOWS_MAX:
             body, used = encode()
         else:
             # Arrow's kernels and the compressor leave Python free meanwhile.
             body, used = await asyncio.to_thread(encode)
-        return Answer(sums.revision, sums.table.num_rows, body, used)
+        return Answer(sums.revision, len(sums), body, used)
 
     def _headers(self, revision: Revision, partial: bool) -> dict[str, str]:
         headers = {

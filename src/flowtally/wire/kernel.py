@@ -14,7 +14,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from flowtally import limits
-from flowtally.model import Account, Tally
+from flowtally.model import Account, Revision, Sums, Tally
+from flowtally.wire.fields import RECORD_FIELDS
 from flowtally.wire.media import BodyFormat, SumsFormat
 
 if TYPE_CHECKING:
@@ -112,10 +113,47 @@ def merge(blobs: Sequence[bytes], arrival_hours: Sequence[int]) -> Any:
     return None if _native is None else _native.merge(blobs, arrival_hours)
 
 
-def sum_rows(rows: pa.Table) -> Any:
-    """Rows of a store, whose columns are those of `model.Sums.table`, summed by flow and in the
-    order of their names' bytes: see `MergedRows` of the kernel."""
-    return None if _native is None else _native.sum_rows(rows)
+class NativeSums(Sums):
+    """Sums whose rows are kept outside of Python: a table is made only for who asks for it."""
+
+    __slots__ = ("native",)
+
+    native: Any
+
+    def __init__(self, hour: int, revision: Revision, native: Any) -> None:
+        for name, value in (("hour", hour), ("revision", revision), ("native", native)):
+            object.__setattr__(self, name, value)
+
+    def __getattr__(self, name: str) -> Any:
+        # Called for what is not there yet.
+        if name != "table":
+            raise AttributeError(name)
+        import pyarrow as pa
+
+        table = pa.table(self.native).select(list(RECORD_FIELDS))
+        object.__setattr__(self, "table", table)
+        return table
+
+    def __len__(self) -> int:
+        return len(self.native)
+
+
+def sum_rows(hour: int, revision: Revision, rows: pa.Table) -> Sums | None:
+    """Rows of a store, whose columns are those of `model.Sums.table`, as the sums of a read."""
+    found = None if _native is None else _native.sum_rows(rows)
+    return None if found is None else NativeSums(hour, revision, found)
+
+
+def answer(sums: Sums, form: SumsFormat) -> bytes | None:
+    """The sums of a read as JSON or NDJSON, where the kernel has them."""
+    if not isinstance(sums, NativeSums):
+        return None
+    writers: dict[SumsFormat, Callable[[], bytes]] = {
+        SumsFormat.JSON: sums.native.json,
+        SumsFormat.NDJSON: sums.native.ndjson,
+    }
+    writer = writers.get(form)
+    return None if writer is None else writer()
 
 
 def sums(table: pa.Table, form: SumsFormat) -> bytes | None:

@@ -16,6 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from flowtally.model import Sums
 from flowtally.wire import kernel
 from flowtally.wire.fields import NAME_FIELDS, RECORD_FIELDS
 from flowtally.wire.media import SumsFormat
@@ -23,6 +24,12 @@ from flowtally.wire.media import SumsFormat
 _ROWS_AT_ONCE = 100_000
 """Arrow's strings have 32-bit offsets: a part of this size stays far below 2 GiB."""
 _CSV_FORMULA = r"^[=+\-@]"
+
+
+def encode_answer(sums: Sums, form: SumsFormat) -> bytes:
+    """The sums of a read in a format."""
+    written = kernel.answer(sums, form)
+    return encode_sums(sums.table, form) if written is None else written
 
 
 def encode_sums(table: pa.Table, form: SumsFormat) -> bytes:

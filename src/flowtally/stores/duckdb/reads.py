@@ -60,23 +60,21 @@ class Snapshot:
     def sums(self, hour: int) -> Sums:
         """The sums of one hour. Where the kernel is, it sums and sorts DuckDB's rows: in the order
         of three texts DuckDB takes ten times as long as to find them."""
-        import pyarrow as pa
-
         columns = "src_app, dest_app, vpc_id, hour::BIGINT AS hour"
         of_hour = f"FROM {self._rows} WHERE hour = ?"
+        revision = self.revision(hour)
         rows = self._cursor.sql(
             f"SELECT {columns}, bytes_rx, bytes_tx {of_hour}", params=[hour]
         ).to_arrow_table()
-        summed = kernel.sum_rows(rows)
+        summed = kernel.sum_rows(hour, revision, rows)
         if summed is not None:
-            table = pa.table(summed).select(rows.column_names)
-        else:
-            table = self._cursor.sql(
-                f"SELECT {columns}, SUM(bytes_rx) AS bytes_rx, SUM(bytes_tx) AS bytes_tx {of_hour}"
-                " GROUP BY ALL ORDER BY src_app, dest_app, vpc_id",
-                params=[hour],
-            ).to_arrow_table()
-        return Sums(hour, self.revision(hour), table)
+            return summed
+        table = self._cursor.sql(
+            f"SELECT {columns}, SUM(bytes_rx) AS bytes_rx, SUM(bytes_tx) AS bytes_tx {of_hour}"
+            " GROUP BY ALL ORDER BY src_app, dest_app, vpc_id",
+            params=[hour],
+        ).to_arrow_table()
+        return Sums(hour, revision, table)
 
     def hours(self) -> list[HourSummary]:
         """The hours held."""
