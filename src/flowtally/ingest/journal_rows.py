@@ -11,6 +11,8 @@ from dataclasses import astuple, dataclass
 from itertools import chain
 from typing import TypeVar
 
+import msgspec
+
 from flowtally.errors import KeyReused
 from flowtally.model import MILLISECONDS_PER_HOUR, Account, Batch, Receipt
 from flowtally.wire.blob import encode_tallies
@@ -51,8 +53,7 @@ class AcceptedLine:
     batches_refused: int
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
+class Known(msgspec.Struct, frozen=True, gc=False):
     """What is remembered of a batch_id: enough to tell a repeat, and to answer it."""
 
     fingerprint: bytes

@@ -15,6 +15,7 @@ from flowtally import __version__
 from flowtally.errors import BodyCutOff, InvalidInput, Unavailable
 from flowtally.model import PartHealth, Receipt
 from flowtally.observe.health import STATES
+from flowtally.observe.request_durations import RequestDurations
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
@@ -32,13 +33,12 @@ class Metrics:
         self._batches = Counter(
             "flowtally_batches", "Batches posted, by outcome.", ["outcome"], registry=registry
         )
-        self._requests = self._histogram(
+        self._requests = RequestDurations(
             "http_request_duration_seconds",
             "Requests, from their head to the end of the answer.",
-            labels=("method", "route", "status"),
+            _SECONDS,
         )
-        # Finding a child by its labels costs as much as all else that is counted per request.
-        self._requests_by: dict[tuple[str, str, int], Histogram] = {}
+        registry.register(self._requests)
         self._accepted = self._batches.labels("accepted")
         self._commit = self._histogram(
             "flowtally_commit_duration_seconds", "Commits of a group, with their sync."
@@ -96,11 +96,8 @@ class Metrics:
 
     def observe_request(self, method: str, route: str, status: int, duration_s: float) -> None:
         """Notes one answered request; a status of 0 is one that nobody was left to answer."""
-        key = (method if method in _METHODS else "other", route, status)
-        child = self._requests_by.get(key)
-        if child is None:
-            child = self._requests_by[key] = self._requests.labels(key[0], route, str(status))
-        child.observe(duration_s)
+        known = method if method in _METHODS else "other"
+        self._requests.observe((known, route, status), duration_s)
 
     def count_batch(self, receipt: Receipt) -> None:
         """Notes a batch that was acknowledged."""

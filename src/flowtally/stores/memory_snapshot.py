@@ -18,9 +18,11 @@ import os
 import struct
 import uuid
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
+
+import msgspec
 
 from flowtally.errors import DamagedData, DataFolderError
 from flowtally.model import Account, Ledger, Revision
@@ -143,7 +145,9 @@ def _write(state: Captured, path: Path) -> None:
         "sequence": state.sequence,
         "emptied": [state.emptied.number, state.emptied.changed_ms],
         "rows": memory_columns.rows_in(state),
-        "arrivals": {str(hour): asdict(arrival) for hour, arrival in state.arrivals.items()},
+        "arrivals": {
+            str(hour): msgspec.to_builtins(arrival) for hour, arrival in state.arrivals.items()
+        },
     }
     metadata = {"flowtally": json.dumps(account)}
     schema = memory_columns.SCHEMA.with_metadata(metadata)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+
+import msgspec
 
 from flowtally.limits import BodyLimits
 from flowtally.model import Tally
@@ -15,8 +16,7 @@ _FINGERPRINT_BYTES = 16
 _DIGESTS = {form: hashlib.sha256(form.name.encode()) for form in BodyFormat}
 
 
-@dataclass(frozen=True, slots=True)
-class DecodedBody:
+class DecodedBody(msgspec.Struct, frozen=True, gc=False):
     """What a body says, and the fingerprint by which a repeat of it is known."""
 
     tally: Tally

@@ -78,3 +78,20 @@ def test_parts() -> None:
     assert value("flowtally_part_beat_age_seconds", part="journal") == 2.5
     assert value("flowtally_part_fact", part="journal", fact="bytes") == 7
     assert value("flowtally_part_fact", part="journal", fact="name") is None
+
+
+def test_request_durations_are_buckets_that_add_up() -> None:
+    metrics = Metrics()
+    for duration_s in (0.001, 0.0011, 0.3, 99.0):
+        metrics.observe_request("POST", "/v1/flows", 200, duration_s)
+    metrics.observe_request("BREW", "/v1/flows", 400, 0.3)
+
+    def sample(name: str, method: str = "POST", status: str = "200", **more: str) -> float | None:
+        labels = {"method": method, "route": "/v1/flows", "status": status, **more}
+        return metrics.registry.get_sample_value(f"http_request_duration_seconds_{name}", labels)
+
+    found = [sample("bucket", le=le) for le in ("0.001", "0.0025", "0.25", "0.5", "30.0", "+Inf")]
+    assert found == [1, 2, 2, 3, 3, 4]
+    assert sample("count") == 4
+    assert sample("sum") == 99.3021
+    assert sample("count", "other", "400") == 1

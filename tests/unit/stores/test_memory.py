@@ -8,8 +8,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 
+import msgspec
 import pytest
 
 from flowtally.clock import ManualClock
@@ -63,7 +63,7 @@ def test_what_needs_no_room_is_taken_by_a_store_full_of_batch_ids() -> None:
         await store.write([batch("one"), batch("two")])
         assert store.refusing() is None
         assert list(await store.write([batch("one")])) == [Receipt("one", 1, 1, repeated=True)]
-        other = replace(batch("one"), fingerprint=b"other")
+        other = msgspec.structs.replace(batch("one"), fingerprint=b"other")
         assert isinstance((await store.write([other]))[0], KeyReused)
         await store.write([batch("made-here", keyed=False)])
         with pytest.raises(NotAccepting, match="only repeats"):
