@@ -402,7 +402,7 @@ def test_an_answer_that_ends_early_is_the_last(service: Service, fails: bool) ->
         if fails:
             raise ValueError("in the middle of an answer")
 
-    service.app._reads = asgi  # type: ignore[assignment]
+    service.app._behind = asgi  # type: ignore[assignment]
 
     async def story() -> None:
         async with listening(service) as server:

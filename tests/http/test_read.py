@@ -57,6 +57,7 @@ def test_the_whole_answer(filled: Service) -> None:
         "vary": "Accept, Accept-Encoding",
         "cache-control": "no-cache",
         "x-request-id": "req-1",
+        "api-version": "v1",
         "x-content-type-options": "nosniff",
         "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'",
         "referrer-policy": "no-referrer",

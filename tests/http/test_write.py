@@ -71,6 +71,7 @@ def test_headers_of_a_receipt(service: Service) -> None:
         "content-type": "application/json",
         "content-length": "38",
         "x-request-id": "req-1",
+        "api-version": "v1",
         "x-content-type-options": "nosniff",
         "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'",
         "referrer-policy": "no-referrer",

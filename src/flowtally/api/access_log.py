@@ -43,6 +43,8 @@ class AccessLog:
 
     def _note(self, exchange: Exchange, duration_s: float) -> None:
         self._metrics.observe_request(exchange.method, exchange.route, exchange.status, duration_s)
+        if exchange.is_deprecated:
+            self._metrics.count_deprecated(exchange.method, exchange.route)
         if not (self._enabled and logger.isEnabledFor(logging.INFO)):
             return
         fields = {
@@ -53,6 +55,8 @@ class AccessLog:
             "bytes_in": exchange.bytes_in,
             "bytes_out": exchange.bytes_out,
         }
+        if exchange.is_deprecated:
+            fields["deprecated"] = True
         if exchange.records is not None:
             fields["records"] = exchange.records
         if exchange.batch_id is not None:

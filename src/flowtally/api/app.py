@@ -3,32 +3,42 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from inspect import isawaitable
+from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 
 from flowtally.api.access_log import AccessLog
 from flowtally.api.asgi import answer_with
+from flowtally.api.dependencies import services_of
 from flowtally.api.exchange import Exchange
-from flowtally.api.ops import add_ops_routes
+from flowtally.api.ops import ops_endpoints
 from flowtally.api.problems import Problem, problem_of, routing_problem
-from flowtally.api.read import add_read_routes
+from flowtally.api.read import read_endpoints
+from flowtally.api.routes import ROUTES, WRITE_OPERATION, RouteTable
 from flowtally.api.services import Services
 from flowtally.api.write import WriteEndpoint
 from flowtally.errors import FlowtallyError
 
 logger = logging.getLogger(__name__)
 
-WRITE_PATHS = frozenset(("/v1/flows", "/flows"))
-"""The versioned path, and its alias: agents already in the field use that."""
-
 
 class App:
-    """Answers exchanges over the given parts; opens nothing. `close` ends its threads."""
+    """Answers exchanges over the given parts; opens nothing. `close` ends its threads.
 
-    def __init__(self, services: Services) -> None:
+    `dependency_overrides` is FastAPI's: what stands in it for `services_of` is used in the place of
+    the given parts, by posts too; only the access log keeps to those it was given.
+    """
+
+    def __init__(self, services: Services, routes: RouteTable = ROUTES) -> None:
+        self._routes = routes
         self._write = WriteEndpoint(services)
-        self._reads = _make_reads(services)
+        self._behind = _make_behind(services, routes)
+        self.dependency_overrides: dict[Callable[..., Any], Callable[..., Any]] = (
+            self._behind.dependency_overrides
+        )
         self._logged = AccessLog(
             self._dispatch, services.clock, services.metrics, services.access_log
         )
@@ -44,21 +54,43 @@ class App:
         if exchange.fault is not None:
             await exchange.answer(exchange.fault, (), b"")
             return
-        if exchange.method == "POST" and exchange.path in WRITE_PATHS:
-            await self._write(exchange)
-            return
+        place = self._routes.find(exchange.method, exchange.path)
+        if place is not None:
+            exchange.arrive(place)
+            if place.operation == WRITE_OPERATION:
+                write = self._write
+                if self.dependency_overrides:
+                    write = await self._overridden(write)
+                await write(exchange)
+                return
         try:
-            await answer_with(self._reads, exchange)
+            await answer_with(self._behind, exchange)
         except Exception:
             # Starlette raises an unexpected error again once our handler has answered it.
             if not exchange.answered:
                 raise
 
+    async def _overridden(self, write: WriteEndpoint) -> WriteEndpoint:
+        override = self.dependency_overrides.get(services_of)
+        if override is None:
+            return write
+        services = override()
+        return write.over(await services if isawaitable(services) else services)
 
-def _make_reads(services: Services) -> FastAPI:
+
+def _make_behind(services: Services, routes: RouteTable) -> FastAPI:
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
-    add_read_routes(app, services)
-    add_ops_routes(app, services)
+    app.state.services = services
+    endpoints = {**read_endpoints(), **ops_endpoints()}
+    for place in routes.places:
+        if place.operation != WRITE_OPERATION:
+            app.add_api_route(
+                place.path,
+                endpoints[place.operation],
+                methods=["GET", "HEAD"] if place.method == "GET" else [place.method],
+                include_in_schema=False,
+                response_model=None,
+            )
 
     async def on_error(request: Request, error: Exception) -> Response:
         exchange: Exchange = request.scope["flowtally"]
@@ -70,10 +102,8 @@ def _make_reads(services: Services) -> FastAPI:
         assert isinstance(error, HTTPException)
         exchange: Exchange = request.scope["flowtally"]
         path = request.scope["path"]
-        allow = (error.headers or {}).get("Allow")
-        if allow is not None:
-            methods = {*allow.split(", "), *(["POST"] if path in WRITE_PATHS else [])}
-            allow = ", ".join(sorted(methods))
+        # Not the header that comes with the error: that knows neither posts nor a second route.
+        allow = routes.allow(path) or None
         return _response(routing_problem(error.status_code, path, allow, exchange.request_id))
 
     app.add_exception_handler(FlowtallyError, on_error)

@@ -16,6 +16,7 @@ from http import HTTPStatus
 from urllib.parse import unquote_to_bytes
 
 from flowtally.api.deadline import Deadline
+from flowtally.api.routes import ROUTES, Place
 from flowtally.errors import BodyCutOff
 
 UNKNOWN_ROUTE = "unknown"
@@ -60,6 +61,10 @@ class Exchange:
     """What is noted of a request while it is answered."""
 
     route = UNKNOWN_ROUTE
+    route_head = ROUTES.head
+    """The lines of the answer's head that the route decides."""
+    is_deprecated = False
+    """Whether what is asked for should no longer be used."""
     status = 0
     bytes_in = 0
     unread_bytes = 0
@@ -106,6 +111,12 @@ class Exchange:
         """Whether nothing more of the body is to come."""
         self._stream = stream
         self._pieces: list[bytes] = []
+
+    def arrive(self, place: Place) -> None:
+        """Notes which route this is for."""
+        self.route = place.path
+        self.route_head = place.head
+        self.is_deprecated = place.deprecation is not None
 
     @property
     def path(self) -> str:
@@ -191,6 +202,7 @@ class Exchange:
         elif self._chunked:
             lines.append(b"transfer-encoding: chunked\r\n")
         lines.append(b"x-request-id: %b\r\n" % self.request_id.encode())
+        lines.append(self.route_head)
         lines.append(_EVERYWHERE)
         if self._stream.closes_after(self):
             self.keep_alive = False

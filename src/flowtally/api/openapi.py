@@ -1,4 +1,5 @@
-"""The contract as OpenAPI 3.1, written by hand: most of it is about bodies and headers that no
+"""The contract as OpenAPI 3.1: where things are comes from the table of routes, what they are is
+written by hand: most of it is about bodies and headers that no
 framework reads here, and a document that is made from code would tell less than the truth.
 
 Held against the running service by a test (schemathesis), and against its routes.
@@ -10,6 +11,7 @@ from typing import Any
 
 from flowtally import __version__, limits
 from flowtally.api.problems import GET_STATUSES, MEDIA_TYPE, POST_STATUSES, kinds
+from flowtally.api.routes import ROUTES, Deprecation, RouteTable
 from flowtally.wire.fields import BYTE_FIELDS, NAME_FIELDS, RECORD_FIELDS
 from flowtally.wire.media import BodyFormat, SumsFormat
 
@@ -32,7 +34,7 @@ _COUNT = {"type": "integer", "minimum": 0}
 _JSON = "application/json"
 
 
-def openapi_document() -> dict[str, Any]:
+def openapi_document(routes: RouteTable = ROUTES) -> dict[str, Any]:
     """The document, as `/openapi.json` serves it."""
     return {
         "openapi": "3.1.0",
@@ -43,39 +45,63 @@ def openapi_document() -> dict[str, Any]:
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "tags": [{"name": "write"}, {"name": "read"}, {"name": "operations"}],
-        "paths": {
-            "/v1/flows": {"post": _post_flows("postFlows"), "get": _get_flows("getFlows")},
-            "/flows": {
-                "description": "The same as `/v1/flows`, for agents already in the field.",
-                "post": _post_flows("postFlowsUnversioned"),
-                "get": _get_flows("getFlowsUnversioned"),
-            },
-            "/v1/hours": {"get": _get_json("getHours", "The hours held", "Hours")},
-            "/v1/ledger": {
-                "get": _get_json("getLedger", "The account of every accepted record", "Ledger")
-            },
-            "/v1/aggregate": {"post": _post_aggregate()},
-            "/livez": {"get": _get_ops("livez", "Whether the process is alive")},
-            "/readyz": {"get": _get_ops("readyz", "Whether the service can accept", unless=True)},
-            "/health": {"get": _get_ops("health", "How each part is", unless=True)},
-            "/version": {"get": _get_ops("version", "What is running")},
-            "/openapi.json": {"get": _get_ops("openapi", "This document")},
-            "/metrics": {"get": _get_ops("metrics", "Metrics for Prometheus", "text/plain")},
-            "/docs": {"get": _get_ops("docs", "Where everything is", "text/html")},
-            "/docs/problems": {"get": _get_ops("problems", "What can go wrong", "text/html")},
-            "/": {"get": _get_ops("index", "Where everything is", "text/html")},
-        },
+        "paths": _paths(routes),
         "components": {"schemas": _schemas(), "headers": _headers()},
     }
 
 
-def _post_flows(operation: str) -> dict[str, Any]:
+def _paths(routes: RouteTable) -> dict[str, Any]:
+    paths: dict[str, Any] = {}
+    described = _operations()
+    for place in routes.places:
+        item = paths.setdefault(place.path, {})
+        if place.path == "/flows":
+            item["description"] = "The same as `/v1/flows`, for agents already in the field."
+        operation = {"operationId": place.operation_id, **described[place.operation]}
+        if place.deprecation is not None:
+            operation |= _deprecated(place.deprecation, operation)
+        item[place.method.lower()] = operation
+    return paths
+
+
+def _deprecated(deprecation: Deprecation, operation: dict[str, Any]) -> dict[str, Any]:
+    headers = _named(*deprecation.headers())
+    return {
+        "deprecated": True,
+        "externalDocs": {"url": deprecation.link},
+        "responses": {
+            status: {**answer, "headers": {**answer["headers"], **headers}}
+            for status, answer in operation["responses"].items()
+        },
+    }
+
+
+def _operations() -> dict[str, dict[str, Any]]:
+    """What each operation is, by its name, wherever it is answered."""
+    return {
+        "postFlows": _post_flows(),
+        "getFlows": _get_flows(),
+        "getHours": _get_json("The hours held", "Hours"),
+        "getLedger": _get_json("The account of every accepted record", "Ledger"),
+        "aggregate": _post_aggregate(),
+        "livez": _get_ops("Whether the process is alive"),
+        "readyz": _get_ops("Whether the service can accept", unless=True),
+        "health": _get_ops("How each part is", unless=True),
+        "version": _get_ops("What is running"),
+        "openapi": _get_ops("This document"),
+        "metrics": _get_ops("Metrics for Prometheus", "text/plain"),
+        "docs": _get_ops("Where everything is", "text/html"),
+        "problems": _get_ops("What can go wrong", "text/html"),
+        "index": _get_ops("Where everything is", "text/html"),
+    }
+
+
+def _post_flows() -> dict[str, Any]:
     receipt = {
-        "headers": _named("X-Request-ID", "Idempotency-Replayed"),
+        "headers": _named("Idempotency-Replayed"),
         "content": {_JSON: {"schema": _ref("Receipt")}},
     }
     return {
-        "operationId": operation,
         "tags": ["write"],
         "summary": "Post a batch: counted whole, exactly once, durable when answered",
         "parameters": [
@@ -128,11 +154,10 @@ def _post_flows(operation: str) -> dict[str, Any]:
 
 def _post_aggregate() -> dict[str, Any]:
     answer = {
-        "headers": _named("X-Request-ID"),
+        "headers": _named(),
         "content": {_JSON: {"schema": _ref("Settled")}},
     }
     return {
-        "operationId": "aggregate",
         "tags": ["operations"],
         "summary": "Bring every batch that was acknowledged into what reads answer, now",
         "parameters": [_request_id()],
@@ -144,14 +169,13 @@ def _post_aggregate() -> dict[str, Any]:
     }
 
 
-def _get_flows(operation: str) -> dict[str, Any]:
+def _get_flows() -> dict[str, Any]:
     names = [form.name_in_query for form in SumsFormat]
     content: dict[str, Any] = {form.value: {"schema": _TEXT} for form in SumsFormat}
     content[SumsFormat.JSON.value] = {"schema": {"type": "array", "items": _ref("Sum")}}
-    known = ("X-Request-ID", "ETag", "Vary", "Flowtally-Revision")
+    known = ("ETag", "Vary", "Flowtally-Revision")
     changed = ("Flowtally-Last-Change", "Flowtally-Partial")
     return {
-        "operationId": operation,
         "tags": ["read"],
         "summary": "The sums of one hour",
         "parameters": [
@@ -172,28 +196,24 @@ def _get_flows(operation: str) -> dict[str, Any]:
     }
 
 
-def _get_json(operation: str, title: str, schema: str) -> dict[str, Any]:
+def _get_json(title: str, schema: str) -> dict[str, Any]:
     content = {_JSON: {"schema": _ref(schema)}}
-    answer = {"description": title, "headers": _named("X-Request-ID"), "content": content}
+    answer = {"description": title, "headers": _named(), "content": content}
     return {
-        "operationId": operation,
         "tags": ["read"],
         "summary": title,
         "responses": {"200": answer, **_problems((400, 500, 503))},
     }
 
 
-def _get_ops(
-    operation: str, title: str, media_type: str = _JSON, unless: bool = False
-) -> dict[str, Any]:
+def _get_ops(title: str, media_type: str = _JSON, unless: bool = False) -> dict[str, Any]:
     schema = {"type": "object"} if media_type == _JSON else _TEXT
     answer = {
         "description": title,
-        "headers": _named("X-Request-ID"),
+        "headers": _named(),
         "content": {media_type: {"schema": schema}},
     }
     return {
-        "operationId": operation,
         "tags": ["operations"],
         "summary": title,
         "responses": {"200": answer, **({"503": answer} if unless else {}), **_problems((500,))},
@@ -215,7 +235,7 @@ def _problems(statuses: tuple[int, ...]) -> dict[str, Any]:
     for status in statuses:
         found[str(status)] = {
             "description": "; or: ".join(titles[status]),
-            "headers": _named("X-Request-ID", *_PROBLEM_HEADERS.get(status, ())),
+            "headers": _named(*_PROBLEM_HEADERS.get(status, ())),
             "content": {MEDIA_TYPE: {"schema": _ref("Problem")}},
         }
     return found
@@ -235,12 +255,19 @@ def _ref(schema: str) -> dict[str, str]:
 
 
 def _named(*headers: str) -> dict[str, Any]:
-    return {header: {"$ref": f"#/components/headers/{header}"} for header in headers}
+    everywhere = ("X-Request-ID", "API-Version")
+    return {
+        header: {"$ref": f"#/components/headers/{header}"} for header in (*everywhere, *headers)
+    }
 
 
 def _headers() -> dict[str, Any]:
     described: dict[str, tuple[str, dict[str, Any]]] = {
         "X-Request-ID": ("The request's name, in the log as well", _TEXT),
+        "API-Version": ("The version of the API that answered, as it stands in its paths", _TEXT),
+        "Deprecation": ("Since when this should no longer be used: RFC 9745", _TEXT),
+        "Sunset": ("Until when this is answered: RFC 8594", _TEXT),
+        "Link": ("Where to read what to use in its place", _TEXT),
         "Idempotency-Replayed": ("true: the batch had been counted before", _TEXT),
         "Retry-After": ("Seconds to wait before the same request is sent again", _COUNT),
         "Accept-Encoding": ("The codings of a body that are read here", _TEXT),

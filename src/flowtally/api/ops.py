@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import platform
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
-from fastapi import FastAPI, Response
+from fastapi import Request, Response
 
 from flowtally import __version__
+from flowtally.api.dependencies import Endpoint, endpoint_of
 from flowtally.api.openapi import openapi_document
 from flowtally.api.problems import ACCEPTED, OK, UNHEALTHY, kinds
-from flowtally.api.read import READ_METHODS
+from flowtally.api.routes import ROUTES
 from flowtally.api.services import Services
 from flowtally.model import PartHealth
 from flowtally.observe.health import with_stale_beats, worst
@@ -36,30 +38,28 @@ _PAGE = f"""{_HEAD}<h1>Flowtally</h1><p>Sums the bytes of network flows, exactly
 <li><a href="/version">/version</a>: what is running</li></ul></html>"""
 
 
-def add_ops_routes(app: FastAPI, services: Services) -> None:
-    """The operations routes, without a version."""
-    operations = Operations(services)
-    for path, endpoint in (
-        ("/livez", operations.livez),
-        ("/readyz", operations.readyz),
-        ("/health", operations.health),
-        ("/metrics", operations.metrics),
-        ("/version", operations.version),
-        ("/openapi.json", operations.openapi),
-        ("/docs", operations.page),
-        ("/docs/problems", operations.problems),
-        ("/", operations.page),
-    ):
-        app.add_api_route(
-            path, endpoint, methods=READ_METHODS, include_in_schema=False, response_model=None
-        )
-    app.add_api_route(
-        "/v1/aggregate",
-        operations.aggregate,
-        methods=["POST"],
-        include_in_schema=False,
-        response_model=None,
-    )
+def ops_endpoints() -> dict[str, Endpoint]:
+    """What answers each operation of operators and machines, by its name."""
+    answers: dict[str, Callable[[Operations], Awaitable[Response]]] = {
+        "aggregate": Operations.aggregate,
+        "livez": Operations.livez,
+        "readyz": Operations.readyz,
+        "health": Operations.health,
+        "metrics": Operations.metrics,
+        "version": Operations.version,
+        "openapi": Operations.openapi,
+        "docs": Operations.page,
+        "problems": Operations.problems,
+        "index": Operations.page,
+    }
+    return {name: _endpoint(answer) for name, answer in answers.items()}
+
+
+def _endpoint(answer: Callable[[Operations], Awaitable[Response]]) -> Endpoint:
+    async def answer_alone(operations: Operations, _: Request) -> Response:
+        return await answer(operations)
+
+    return endpoint_of(Operations, answer_alone)
 
 
 class Operations:
@@ -112,7 +112,7 @@ class Operations:
             {
                 "name": "flowtally",
                 "version": __version__,
-                "api": "v1",
+                "api": ROUTES.newest.name,
                 "store": self._services.store_name,
                 "instance": self._services.source.instance(),
                 "decoder": "python" if kernel.version() is None else "native",

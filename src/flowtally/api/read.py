@@ -6,10 +6,11 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from fastapi import FastAPI, Request, Response
+from fastapi import Request, Response
 
 from flowtally import limits
-from flowtally.api.answer_cache import Answer, AnswerCache
+from flowtally.api.answer_cache import Answer
+from flowtally.api.dependencies import Endpoint, endpoint_of
 from flowtally.api.exchange import Exchange
 from flowtally.api.parameters import hour_of, parameters_of
 from flowtally.api.problems import NOT_MODIFIED
@@ -21,30 +22,23 @@ from flowtally.wire.coding import answer_coding, encode_content
 from flowtally.wire.media import SumsFormat, sums_format
 from flowtally.wire.sums import encode_answer
 
-READ_METHODS = ["GET", "HEAD"]
 _JSON = "application/json"
 
 
-def add_read_routes(app: FastAPI, services: Services) -> None:
-    """The read routes, and the alias of agents in the field."""
-    reads = Reads(services)
-    for path, endpoint in (
-        ("/v1/flows", reads.flows),
-        ("/flows", reads.flows),
-        ("/v1/hours", reads.hours),
-        ("/v1/ledger", reads.ledger),
-    ):
-        app.add_api_route(
-            path, endpoint, methods=READ_METHODS, include_in_schema=False, response_model=None
-        )
+def read_endpoints() -> dict[str, Endpoint]:
+    """What answers each read, by the operation's name."""
+    return {
+        "getFlows": endpoint_of(Reads, Reads.flows),
+        "getHours": endpoint_of(Reads, Reads.hours),
+        "getLedger": endpoint_of(Reads, Reads.ledger),
+    }
 
 
 class Reads:
-    """The endpoints, and the answers they keep."""
+    """The endpoints, over the parts that one request is answered from."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
-        self._cache = AnswerCache(limits.READ_CACHE_BYTES_MAX)
 
     async def flows(self, request: Request) -> Response:
         """The sums of one hour."""
@@ -66,7 +60,7 @@ class Reads:
                     **self._headers(revision, partial),
                 }
                 return Response(status_code=NOT_MODIFIED, headers=headers)
-            answer = await self._cache.get(
+            answer = await self._services.answers.get(
                 (hour, form, coding), revision, lambda: self._answer(hour, form, coding)
             )
         headers = {

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from flowtally import limits
+from flowtally.api.answer_cache import AnswerCache
 from flowtally.clock import Clock
 from flowtally.ingest.admission import Admission
 from flowtally.ingest.committer import Committer
@@ -28,3 +30,7 @@ class Services:
     stopping: Callable[[], bool]
     store_name: str
     access_log: bool = True
+    answers: AnswerCache = field(
+        default_factory=lambda: AnswerCache(limits.READ_CACHE_BYTES_MAX), init=False, compare=False
+    )
+    """Of this source: parts that are put together anew (`dataclasses.replace`) begin without."""

@@ -11,6 +11,7 @@ import asyncio
 import logging
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from copy import copy
 
 from flowtally import limits
 from flowtally.api.batch_id import batch_id_of, new_batch_id
@@ -36,7 +37,6 @@ from flowtally.wire.media import BodyFormat, body_format
 
 logger = logging.getLogger(__name__)
 
-ROUTE = "/v1/flows"
 _DECODE_THREADS = 2
 _COUNTED = ((b"content-type", b"application/json"),)
 _REPEATED = (*_COUNTED, (b"idempotency-replayed", b"true"))
@@ -49,12 +49,17 @@ class WriteEndpoint:
         self._services = services
         self._decoders = ThreadPoolExecutor(_DECODE_THREADS, thread_name_prefix="flowtally-decode")
 
+    def over(self, services: Services) -> WriteEndpoint:
+        """The same over other parts, with the threads of this one."""
+        other = copy(self)
+        other._services = services
+        return other
+
     def close(self) -> None:
         """Ends the decoding threads; may be called twice."""
         self._decoders.shutdown()
 
     async def __call__(self, exchange: Exchange) -> None:
-        exchange.route = ROUTE
         try:
             receipt = await self._take(exchange)
         except Exception as error:

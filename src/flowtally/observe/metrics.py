@@ -39,6 +39,12 @@ class Metrics:
             _SECONDS,
         )
         registry.register(self._requests)
+        self._deprecated = Counter(
+            "flowtally_deprecated_requests",
+            "Requests for what is marked deprecated.",
+            ["method", "route"],
+            registry=registry,
+        )
         self._accepted = self._batches.labels("accepted")
         self._commit = self._histogram(
             "flowtally_commit_duration_seconds", "Commits of a group, with their sync."
@@ -96,8 +102,11 @@ class Metrics:
 
     def observe_request(self, method: str, route: str, status: int, duration_s: float) -> None:
         """Notes one answered request; a status of 0 is one that nobody was left to answer."""
-        known = method if method in _METHODS else "other"
-        self._requests.observe((known, route, status), duration_s)
+        self._requests.observe((_method(method), route, status), duration_s)
+
+    def count_deprecated(self, method: str, route: str) -> None:
+        """Notes a request for something that should no longer be used."""
+        self._deprecated.labels(_method(method), route).inc()
 
     def count_batch(self, receipt: Receipt) -> None:
         """Notes a batch that was acknowledged."""
@@ -131,3 +140,7 @@ class Metrics:
     def text(self) -> bytes:
         """The Prometheus text format."""
         return generate_latest(self.registry)
+
+
+def _method(method: str) -> str:
+    return method if method in _METHODS else "other"
