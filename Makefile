@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help setup setup-dev kernel run test check check-style check-types check-repo kernel-test \
-	fuzz crash bench bench-peers bench-scaling bench-stores lock clean
+	fuzz crash openapi bench bench-peers bench-scaling bench-stores lock clean
 PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := src tests benchmarks
@@ -106,6 +106,9 @@ bench-stores: .venv/.peers ## measure what each store gives and costs; ARGS are 
 	$(call install,--target .venv/peers --require-hashes -r requirements-peers.lock)
 	benchmarks/peers/install.sh
 	@touch $@
+
+openapi: .venv/.ready-dev ## write docs/reference/openapi.json; ARGS=--release keeps it as that of a release
+	$(BIN)/python -m tests.repo.snapshot $(ARGS)
 
 lock: .venv/bin/uv ## resolve the lock files anew; ARGS=--upgrade takes newer versions
 	$(compile) $(ARGS) --extra server -o requirements.lock pyproject.toml requirements-build.in
