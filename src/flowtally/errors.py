@@ -2,6 +2,10 @@
 
     FlowtallyError
     ├── InvalidInput            the sender's mistake; sending it again cannot help
+    │   ├── Malformed           what came cannot be read as a request
+    │   │   ├── TargetTooLong   ... its target is longer than all of a head may be
+    │   │   ├── HeadTooLarge    ... its head has too many bytes or lines
+    │   │   └── UnknownVersion  ... it is of another version of HTTP than those spoken here
     │   ├── InvalidRecords      ... with every bad record named
     │   ├── BodyCutOff          less of the body came than was announced
     │   ├── TooLarge            a limit of `limits.py` was passed
@@ -11,6 +15,7 @@
     ├── Unavailable             nothing was changed; send it again, with the same key, later
     │   ├── Overloaded          too much is in flight
     │   ├── NotAccepting        the promise cannot be kept now (disk full, failed sync, stopping)
+    │   ├── SlowHead            the head of a request did not come in time
     │   ├── SlowBody            the body did not come in time
     │   └── DeadlinePassed      the request took too long
     ├── DataFolderError         the data folder cannot be used as it is
@@ -33,6 +38,22 @@ class FlowtallyError(Exception):
 
 class InvalidInput(FlowtallyError):
     """The request is not valid; it changed nothing, and repeating it cannot help."""
+
+
+class Malformed(InvalidInput):
+    """What came cannot be read as a request, or two readers could understand it differently."""
+
+
+class TargetTooLong(Malformed):
+    """The target of a request is longer than all of its head may be."""
+
+
+class HeadTooLarge(Malformed):
+    """The head of a request has too many bytes or lines."""
+
+
+class UnknownVersion(Malformed):
+    """The request is of another version of HTTP than those that are spoken here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +111,10 @@ class Overloaded(Unavailable):
 
 class NotAccepting(Unavailable):
     """The store cannot keep its promise now: it acknowledges nothing until that has changed."""
+
+
+class SlowHead(Unavailable):
+    """The head of a request was begun, and did not come whole in time."""
 
 
 class SlowBody(Unavailable):

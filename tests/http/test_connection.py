@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import re
 import socket
 from typing import Any
@@ -13,11 +14,13 @@ import pytest
 from flowtally import limits
 from flowtally.api.asgi import answer_with
 from flowtally.api.exchange import Exchange
-from tests.http.service import Service
+from flowtally.api.parser import RequestParser
+from tests.http.service import Reply, Service, assert_problem
 from tests.http.sockets import BODY, Peer, eventually, head, listening, post
 
 LIVEZ = head("GET", "/livez")
 CHUNKED = "Transfer-Encoding: chunked"
+SLUGS = {414: "target-too-long", 431: "head-too-large", 505: "http-version"}
 CHUNKS = b"%x\r\n%b\r\n0\r\n\r\n" % (len(BODY), BODY)
 LENGTH = f"Content-Length: {len(BODY)}"
 
@@ -71,9 +74,14 @@ LENGTH = f"Content-Length: {len(BODY)}"
         ),
         pytest.param(b"GET /livez HTTP/1.1\r\n\r\n", 400, id="no-host"),
         pytest.param(head("GET", "/livez", "Host: y"), 400, id="two-hosts"),
-        pytest.param(b"GET /livez HTTP/2.0\r\nHost: x\r\n\r\n", 400, id="http-2.0"),
-        pytest.param(b"GET /livez HTTP/0.9\r\n\r\n", 400, id="http-0.9"),
-        pytest.param(b"GET /livez\r\n\r\n", 400, id="no-version"),
+        pytest.param(b"GET /livez HTTP/2.0\r\nHost: x\r\n\r\n", 505, id="http-2.0"),
+        pytest.param(b"GET /livez HTTP/0.9\r\n\r\n", 505, id="http-0.9"),
+        pytest.param(b"GET /livez\r\n\r\n", 505, id="no-version"),
+        pytest.param(b"GET /livez HTTP/9.9\r\n\r\n", 505, id="http-9.9"),
+        pytest.param(
+            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0", 505, id="http-2-preface"
+        ),
+        pytest.param(b"\x16\x03\x01\x02\x00\x01\r\n\r\n", 400, id="tls"),
         pytest.param(b"BREW /livez HTTP/1.1\r\nHost: x\r\n\r\n", 400, id="no-such-method"),
         pytest.param(head("GET", "/liv\u00e9z"), 400, id="target-not-ascii"),
         pytest.param(
@@ -101,9 +109,14 @@ def test_what_is_refused(service: Service, sent: bytes, status: int) -> None:
         async with listening(service) as server:
             peer = server.peer()
             await peer.send(sent)
-            found, headers, _ = await peer.answer()
+            found, headers, body = await peer.answer()
             assert (found, headers["connection"]) == (status, "close")
-            assert headers["x-request-id"]
+            assert headers["content-type"] == "application/problem+json"
+            problem = json.loads(body)
+            assert (problem["status"], problem["request_id"]) == (status, headers["x-request-id"])
+            if status in SLUGS:
+                assert problem["type"] == f"/docs/problems#{SLUGS[status]}"
+            assert problem["title"] and problem["detail"]
             # Not a byte of what followed was taken for another request.
             assert await peer.rest() == b""
             peer.close()
@@ -251,6 +264,77 @@ def test_a_slow_head(
             assert re.findall(rb"HTTP/1.1 (\d+)", await peer.rest()) == statuses
 
     service.run(story())
+
+
+@pytest.mark.parametrize(
+    ("sent", "slug", "detail"),
+    [
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "http-version", "HTTP/2 is not spoken here"),
+        (b"GET / HTTP/3.0\r\n\r\n", "http-version", "use HTTP/1.1"),
+        (b"\x16\x03\x01", "malformed", "Invalid method"),
+        (head("GET", "/", "A b: c"), "malformed", "Invalid header token"),
+        (head("GET", "/", "Host: y"), "malformed", "one Host"),
+        (head("POST", "/", "Transfer-Encoding: xchunked"), "malformed", "Transfer-Encoding"),
+        (head("GET", "/" + "a" * 70_000), "target-too-long", "65536 bytes"),
+        (head("GET", "/", "A: " + "b" * 70_000), "head-too-large", "65536 bytes"),
+        (head("GET", "/", *["A: b"] * 101), "head-too-large", "100 lines"),
+        (b"GET / HTTP/1.1\r\nHost:", "slow-head", "within 0.2 s"),
+    ],
+)
+def test_what_is_no_request_is_told_why(
+    service: Service, monkeypatch: pytest.MonkeyPatch, sent: bytes, slug: str, detail: str
+) -> None:
+    monkeypatch.setattr(limits, "HEAD_S", 0.2)
+
+    async def story() -> None:
+        async with listening(service) as server:
+            peer = server.peer()
+            await peer.send(sent)
+            status, headers, body = await peer.answer()
+            assert_problem(Reply(status, tuple(headers.items()), body), status, slug, detail)
+            peer.close()
+
+    service.run(story())
+
+
+def test_a_fault_of_ours_is_none_of_the_client(
+    service: Service, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In the parser's own methods: with a head, with a body, and with the rest of a body."""
+    on_body = RequestParser.on_body
+
+    def fail(*_: object) -> None:
+        raise ValueError("the cause")
+
+    def fail_later(parser: RequestParser, piece: bytes) -> None:
+        if parser.exchange is not None and parser.exchange.bytes_in:
+            fail()
+        on_body(parser, piece)
+
+    async def answer_while(name: str, broken: object, *pieces: bytes) -> None:
+        caplog.clear()
+        monkeypatch.setattr(RequestParser, name, broken)
+        admission = service.services.admission
+        async with listening(service) as server:
+            peer = server.peer()
+            for piece in pieces[:-1]:
+                await peer.send(piece)
+                await eventually(lambda: admission.in_flight_bytes > 0)
+            await peer.send(pieces[-1])
+            status, headers, body = await peer.answer()
+            peer.close()
+        monkeypatch.undo()
+        assert_problem(Reply(status, tuple(headers.items()), body), 500, "fault")
+        assert b"the cause" not in body
+        [logged] = [one.exc_info for one in caplog.records if one.exc_info]
+        assert "ValueError: the cause" in logging.Formatter().formatException(logged)
+
+    service.run(answer_while("on_url", fail, LIVEZ))
+    service.run(answer_while("on_body", fail, post(BODY)))
+    service.run(answer_while("on_body", fail_later, post(BODY)[:-10], BODY[-10:]))
+    assert service.counted() == (0, 0, 0)
+    assert service.metric("flowtally_batches_total", outcome="failed") == 1
+    assert service.metric("flowtally_batches_total", outcome="cut_off") == 0
 
 
 def test_a_head_that_drips_is_not_waited_for(

@@ -15,7 +15,7 @@ from flowtally.api.asgi import answer_with
 from flowtally.api.dependencies import services_of
 from flowtally.api.exchange import Exchange
 from flowtally.api.ops import ops_endpoints
-from flowtally.api.problems import Problem, problem_of, routing_problem
+from flowtally.api.problems import Problem, problem_of, routing_problem, send_problem
 from flowtally.api.read import read_endpoints
 from flowtally.api.routes import ROUTES, WRITE_OPERATION, RouteTable
 from flowtally.api.services import Services
@@ -52,7 +52,9 @@ class App:
 
     async def _dispatch(self, exchange: Exchange) -> None:
         if exchange.fault is not None:
-            await exchange.answer(exchange.fault, (), b"")
+            if not isinstance(exchange.fault, FlowtallyError):
+                logger.error("a request could not be read", exc_info=exchange.fault)
+            await send_problem(problem_of(exchange.fault, exchange.request_id), exchange)
             return
         place = self._routes.find(exchange.method, exchange.path)
         if place is not None:

@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from typing import cast
 
 from flowtally import limits
-from flowtally.api import problems
 from flowtally.api.deadline import Deadline
 from flowtally.api.exchange import Exchange, Stream
 from flowtally.api.parser import RequestParser
+from flowtally.errors import SlowHead
 
 logger = logging.getLogger(__name__)
 
@@ -201,7 +201,7 @@ class Connection(asyncio.Protocol, Stream):
                         await self._discard()
                     return
                 interval_s = limits.IDLE_S
-            if self._parser.fault is not None and not self._parser.is_http_2:
+            if self._parser.fault is not None:
                 await self._house.app(self._unreadable(self._parser.fault))
                 await self._discard()
         except Exception:
@@ -228,7 +228,9 @@ class Connection(asyncio.Protocol, Stream):
                     await self._hear()
         except TimeoutError:
             if self._parser.has_begun:
-                self._parser.fault = problems.HEAD_TOO_SLOW
+                self._parser.fault = SlowHead(
+                    f"the head did not come whole within {interval_s:g} s"
+                )
             return None
         self._answering = self._waiting.popleft()
         return self._answering
@@ -238,7 +240,7 @@ class Connection(asyncio.Protocol, Stream):
         self._news = self._loop.create_future()
         await self._news
 
-    def _unreadable(self, fault: int) -> Exchange:
+    def _unreadable(self, fault: Exception) -> Exchange:
         """Stands for what is no request: it is answered, logged and counted like one."""
         exchange = Exchange("-", b"", {}, self._client, self, self._deadline, keep_alive=False)
         exchange.fault = fault

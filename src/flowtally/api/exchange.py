@@ -71,8 +71,9 @@ class Exchange:
     bytes_out = 0
     records: int | None = None
     batch_id: str | None = None
-    fault: int | None = None
-    """The status for what could not be read as a request; of that nothing else is known."""
+    fault: Exception | None = None
+    """Why what came could not be read as a request, and then nothing else is known of it; or what
+    failed in this service while its body was read."""
     cut_off = False
     """Whether nothing more of the body can come, though it has not ended."""
     continued = False
@@ -147,7 +148,7 @@ class Exchange:
         """
         while not self._pieces and not self.body_ended:
             if self.cut_off:
-                raise BodyCutOff("the body is cut off: less came than was announced")
+                raise self.fault or BodyCutOff("the body is cut off: less came than was announced")
             await self._stream.more()
         pieces, self._pieces = self._pieces, []
         self.unread_bytes = 0

@@ -1,7 +1,7 @@
 """Requests out of bytes: httptools (llhttp) with the bounds that it lacks.
 
 llhttp is strict: what two readers could understand differently (two lengths, a length beside
-`chunked`, bare line feeds, folded lines) it refuses; `_is_http_1` refuses the rest of it. Here it
+`chunked`, bare line feeds, folded lines) it refuses; `_fault_of` refuses the rest of it. Here it
 is seen to that a head, and whatever frames a body without being a byte of it, has an end; and that
 no other protocol is changed to.
 """
@@ -13,8 +13,8 @@ from collections.abc import Callable, Mapping
 import httptools
 
 from flowtally import limits
-from flowtally.api import problems
 from flowtally.api.exchange import Exchange
+from flowtally.errors import HeadTooLarge, Malformed, TargetTooLong, UnknownVersion
 
 _STEP_BYTES = 4 * limits.KIB
 """How much is parsed at once, other than a body of known length: bounds how many pipelined requests
@@ -36,10 +36,8 @@ class RequestParser:
         self._parser = httptools.HttpRequestParser(self)
         self.exchange: Exchange | None = None
         """Whose body is being parsed."""
-        self.fault: int | None = None
-        """The status of what could not be parsed; nothing is parsed after it."""
-        self.is_http_2 = False
-        """Whether the fault is that another version is spoken, which no answer can be given in."""
+        self.fault: Exception | None = None
+        """Why it could not be parsed; nothing is parsed after it."""
         self.framing_bytes = 0
         """Parsed since the last piece of a body, or the last request: a head, mostly."""
         self.has_begun = False
@@ -55,15 +53,23 @@ class RequestParser:
         at += len(step)
         self.framing_bytes += len(step)
         try:
-            self._parser.feed_data(step)
-        except httptools.HttpParserUpgrade as upgrade:
-            at += upgrade.args[0] - len(step)
-            self._stay_with_http()
-        except httptools.HttpParserError:
-            self.is_http_2 = self._parser.get_method() == b"PRI"
-            self._refuse(problems.MALFORMED)
+            try:
+                self._parser.feed_data(step)
+            except httptools.HttpParserUpgrade as upgrade:
+                at += upgrade.args[0] - len(step)
+                self._stay_with_http()
+        except httptools.HttpParserCallbackError as error:
+            # Not the client's fault: ours, in one of the methods below.
+            if self.exchange is not None:
+                self.exchange.fault = error
+            self._refuse(error)
+        except httptools.HttpParserError as error:
+            self._refuse(self._malformed(error))
         if self.framing_bytes > limits.HEAD_BYTES_MAX:
-            self._refuse(problems.HEAD_TOO_LARGE if self._head_lines else problems.URL_TOO_LONG)
+            if self._head_lines:
+                self._refuse(HeadTooLarge(f"a head may have {limits.HEAD_BYTES_MAX} bytes"))
+            else:
+                self._refuse(TargetTooLong(f"a head may have {limits.HEAD_BYTES_MAX} bytes"))
         return at
 
     def cut_off(self) -> None:
@@ -78,9 +84,17 @@ class RequestParser:
             return 0
         return exchange.content_length - exchange.bytes_in
 
-    def _refuse(self, status: int) -> None:
+    def _malformed(self, error: httptools.HttpParserError) -> Malformed:
+        if self._parser.get_method() == b"PRI":
+            return _unknown_version("2")
+        # What llhttp says of it is one of its own sentences, and nothing of the client's.
+        if str(error) == "Invalid HTTP version":
+            return _unknown_version(self._parser.get_http_version())
+        return Malformed(f"what came cannot be read as a request: {error}")
+
+    def _refuse(self, fault: Exception) -> None:
         if self.fault is None:
-            self.fault = status
+            self.fault = fault
             self.cut_off()
             self._on_news()
 
@@ -124,7 +138,7 @@ class RequestParser:
         headers = self._headers
         headers[name] = headers[name] + b", " + value if name in headers else value
         if self._head_lines > limits.HEAD_LINES_MAX:
-            self._refuse(problems.HEAD_TOO_LARGE)
+            self._refuse(HeadTooLarge(f"a head may have {limits.HEAD_LINES_MAX} lines"))
 
     def on_headers_complete(self) -> None:
         """A head is whole."""
@@ -134,8 +148,9 @@ class RequestParser:
             return
         parser = self._parser
         version = parser.get_http_version()
-        if not _is_http_1(version, self._headers):
-            self._refuse(problems.MALFORMED)
+        fault = _fault_of(version, self._headers)
+        if fault is not None:
+            self._refuse(fault)
         if self.fault is not None:
             return
         method = parser.get_method().decode("ascii")
@@ -163,13 +178,19 @@ class RequestParser:
         self._on_news()
 
 
-def _is_http_1(version: str, headers: Mapping[bytes, bytes]) -> bool:
-    """Whether a head is what RFC 9112 demands, as far as llhttp leaves it open."""
+def _fault_of(version: str, headers: Mapping[bytes, bytes]) -> Malformed | None:
+    """Why a head is not what RFC 9112 demands, as far as llhttp leaves it open."""
+    if version not in ("1.0", "1.1"):
+        return _unknown_version(version)
     # Section 3.2: one Host. Two come joined by a comma, which is in no name.
     if b"," in headers.get(b"host", b"") or (version == "1.1" and b"host" not in headers):
-        return False
+        return Malformed("HTTP/1.1 demands one Host, and HTTP/1.0 allows no more")
     # Section 6.1: no other transfer coding is undone here, and HTTP/1.0 has none at all.
     coding = headers.get(b"transfer-encoding")
     if coding is not None and (coding.lower() != b"chunked" or version == "1.0"):
-        return False
-    return version in ("1.0", "1.1")
+        return Malformed("the only Transfer-Encoding is chunked, and HTTP/1.0 has none")
+    return None
+
+
+def _unknown_version(version: str) -> UnknownVersion:
+    return UnknownVersion(f"HTTP/{version} is not spoken here: use HTTP/1.1")

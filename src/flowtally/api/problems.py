@@ -18,11 +18,6 @@ ACCEPTED = 202
 NOT_MODIFIED = 304
 _SERVER_FAULT = 500
 UNHEALTHY = 503
-# What a connection answers without a body, where there is no request to answer.
-MALFORMED = 400
-HEAD_TOO_SLOW = 408
-URL_TOO_LONG = 414
-HEAD_TOO_LARGE = 431
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +34,14 @@ _KINDS: dict[type[Exception], _Kind] = {
     errors.UnsupportedMedia: _Kind(415, "unsupported-media", "The body's type is not read here"),
     errors.NotAcceptable: _Kind(406, "not-acceptable", "No acceptable format is written here"),
     errors.KeyReused: _Kind(422, "key-reused", "The Idempotency-Key was used with another body"),
+    errors.Malformed: _Kind(400, "malformed", "What came cannot be read as a request"),
+    errors.TargetTooLong: _Kind(414, "target-too-long", "The target is too long"),
+    errors.HeadTooLarge: _Kind(431, "head-too-large", "The head of the request is too large"),
+    errors.UnknownVersion: _Kind(505, "http-version", "This version of HTTP is not spoken here"),
     errors.InvalidInput: _Kind(400, "invalid-input", "The request is not valid"),
     errors.Overloaded: _Kind(503, "overloaded", "Too much is in flight"),
     errors.NotAccepting: _Kind(503, "not-accepting", "The service cannot accept now"),
+    errors.SlowHead: _Kind(408, "slow-head", "The head of the request came too slowly"),
     errors.SlowBody: _Kind(408, "slow-body", "The body came too slowly"),
     errors.DeadlinePassed: _Kind(503, "deadline-passed", "The request took too long"),
     errors.Unavailable: _Kind(503, "unavailable", "The service is not available now"),
