@@ -39,7 +39,8 @@ ERRORS_LISTED_MAX = 100
 
 # Connections.
 CONNECTIONS_MAX = 1_024
-"""Open at once; further ones wait in the kernel's queue."""
+"""Open at once. Where one more comes, those that wait for a request make room; where all are at
+work, it waits in the kernel's queue."""
 HEAD_BYTES_MAX = 64 * KIB
 """A request's head; and what frames a chunked body without being a byte of it."""
 HEAD_LINES_MAX = 100

@@ -104,6 +104,7 @@ def test_what_is_no_request_is_logged_and_counted_as_well(
             await peer.send(head("GET", "/livez") + b"\x16\x03\x01")
             statuses = [(await peer.answer())[0] for _ in range(2)]
             assert statuses == [200, 400]
+            peer.close()
 
     service.run(story())
     good, bad = read_lines(lines)

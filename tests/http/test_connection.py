@@ -372,24 +372,82 @@ def test_an_idle_connection_is_closed(service: Service, monkeypatch: pytest.Monk
 def test_no_more_connections_than_the_limit(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Those that are at work are never closed for others."""
     monkeypatch.setattr(limits, "CONNECTIONS_MAX", 2)
 
     async def story() -> None:
         async with listening(service) as server:
-            first, second, third = server.peer(), server.peer(), server.peer()
-            for peer in (first, second):
-                await peer.send(LIVEZ)
-                assert (await peer.answer())[0] == 200
+            peers = [server.peer(), server.peer()]
+            for number, peer in enumerate(peers, 1):
+                await peer.send(post(BODY)[:-10])
+                in_flight_bytes = number * (len(BODY) - 10)
+                await eventually(
+                    lambda: service.services.admission.in_flight_bytes == in_flight_bytes  # noqa: B023
+                )
+            third = server.peer()
             await third.send(LIVEZ)
             waiting = asyncio.create_task(third.answer())
-            # A round trip of another: what could be accepted would have been.
-            await first.send(LIVEZ)
-            await first.answer()
-            assert not waiting.done()
-            second.close()
+            # Longer than it takes until the door looks again.
+            assert await asyncio.wait((waiting,), timeout=0.3) == (set(), {waiting})
+            for peer in peers:
+                await peer.send(BODY[-10:])
+                assert (await peer.answer())[0] == 200
             assert (await waiting)[0] == 200
 
     service.run(story())
+    assert service.counted() == (2, 0, 0)
+
+
+def test_who_is_silent_keeps_nobody_out(
+    service: Service, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As many silent clients as there are places: the next one is answered at once all the same."""
+    # Both ends are in this process, which may have no descriptors for all that a service takes.
+    monkeypatch.setattr(limits, "CONNECTIONS_MAX", 200)
+
+    async def story() -> None:
+        async with listening(service) as server:
+            silent = [Peer(server.port) for _ in range(limits.CONNECTIONS_MAX)]
+            server.peers += silent
+            for _ in range(3):
+                peer = server.peer()
+                await peer.send(post(BODY))
+                assert (await asyncio.wait_for(peer.answer(), limits.HEAD_S / 3))[0] == 200
+            closed = [await one.is_closed() for one in silent[:3]]
+            assert closed == [True] * 3, "the oldest go first"
+            await silent[-1].send(LIVEZ)
+            assert (await silent[-1].answer())[0] == 200
+
+    service.run(story())
+    assert service.counted() == (3, 0, 0)
+    told = [one for one in caplog.records if one.message.startswith("connections that asked")]
+    assert len(told) == 1
+
+
+def test_who_makes_room_first(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A silent one before one between two requests, that before one in the middle of a head; and
+    never one that is at work."""
+    monkeypatch.setattr(limits, "CONNECTIONS_MAX", 4)
+
+    async def story() -> None:
+        async with listening(service) as server:
+            in_head, idle, silent, busy = (server.peer() for _ in range(4))
+            await in_head.send(LIVEZ + LIVEZ[:-10])
+            await idle.send(LIVEZ)
+            assert ((await in_head.answer())[0], (await idle.answer())[0]) == (200, 200)
+            await busy.send(post(BODY)[:-10])
+            await eventually(lambda: service.services.admission.in_flight_bytes > 0)
+            for leaving in (silent, idle, in_head):
+                peer = server.peer()
+                await peer.send(post(BODY)[:-10])
+                assert await leaving.is_closed()
+            await busy.send(BODY[-10:])
+            assert (await busy.answer())[0] == 200
+            for peer in server.peers:
+                peer.close()
+
+    service.run(story())
+    assert service.counted() == (1, 0, 0)
 
 
 LARGE = b"0123456789abcdef" * (1 << 19)

@@ -1,8 +1,9 @@
 """One client's connection: HTTP/1.1 in, exchanges out, one at a time and in order.
 
-A head must come within a deadline; a body is taken no faster than it is read; an answer waits for a
-slow reader, but not for ever; pipelined requests wait for their turn. What cannot be parsed is
-answered, and ends the connection. Parsing itself is `parser.py`'s business.
+A head must come within a deadline, and who sends none makes room for others where there is none; a
+body is taken no faster than it is read; an answer waits for a slow reader, but not for ever;
+pipelined requests wait for their turn. What cannot be parsed is answered, and ends the connection.
+Parsing itself is `parser.py`'s business.
 
 One task serves a connection from its first request to its last.
 """
@@ -58,6 +59,10 @@ class Connection(asyncio.Protocol, Stream):
         self._reading_paused = False
         self._ended = False
         """Whether nothing more comes."""
+        self._waits_since_s: float | None = None
+        """Since when nothing is done but to wait for a request."""
+        self._has_answered = False
+        self._is_dismissed = False
         self._discarded_bytes: int | None = None
         """What was thrown away, from the moment on when all that comes is."""
         # What the task waits for.
@@ -74,6 +79,21 @@ class Connection(asyncio.Protocol, Stream):
         """Ends it now."""
         self._task.cancel()
         self._transport.abort()
+
+    def dismiss(self) -> None:
+        """Ends the connection, unless a request comes first: others have more use for its place."""
+        self._is_dismissed = True
+        self._wake()
+
+    @property
+    def dispensability(self) -> tuple[int, float] | None:
+        """In which order connections are done without, the least first; None for one that has work.
+
+        First go those that never sent anything, then those between two requests, then those in the
+        middle of a head; and of each, those that have waited longest."""
+        if self._waits_since_s is None or self._is_dismissed:
+            return None
+        return 2 if self._parser.has_begun else int(self._has_answered), self._waits_since_s
 
     @property
     def is_over(self) -> bool:
@@ -193,6 +213,7 @@ class Connection(asyncio.Protocol, Stream):
             interval_s = limits.HEAD_S
             while (exchange := await self._next(interval_s)) is not None:
                 await self._house.app(exchange)
+                self._has_answered = True
                 if not exchange.answered:
                     # To its client another answer would be the rest of this one.
                     return
@@ -218,10 +239,12 @@ class Connection(asyncio.Protocol, Stream):
             # Nothing else may make this task wait: without a pause, whoever pipelines would have
             # the event loop for himself.
             await asyncio.sleep(0)
+        else:
+            self._waits_since_s = self._loop.time()
         try:
             with self._deadline.within(interval_s):
                 while not self._waiting:
-                    if self._parser.fault is not None or self._ended:
+                    if self._parser.fault is not None or self._ended or self._is_dismissed:
                         return None
                     if self._house.stopping() and not self._parser.has_begun:
                         return None
@@ -232,6 +255,8 @@ class Connection(asyncio.Protocol, Stream):
                     f"the head did not come whole within {interval_s:g} s"
                 )
             return None
+        finally:
+            self._waits_since_s = None
         self._answering = self._waiting.popleft()
         return self._answering
 
@@ -298,6 +323,7 @@ class Connection(asyncio.Protocol, Stream):
             not exchange.keep_alive
             or not exchange.body_ended
             or (self._ended and not self._waiting and not self._held)
+            or self._is_dismissed
             or self._house.stopping()
         )
 

@@ -2,7 +2,8 @@
 
 One process owns the store, so there are no worker processes: a kill ends everything, and nothing is
 left that holds the data folder. No more than `CONNECTIONS_MAX` connections are open at once, and no
-more than there are descriptors for; further ones wait in the kernel's queue.
+more than there are descriptors for. Where one more waits in the kernel's queue, those that ask for
+nothing make room: nobody is kept out by clients that are silent.
 """
 
 from __future__ import annotations
@@ -24,7 +25,11 @@ from flowtally.errors import SettingsError
 logger = logging.getLogger(__name__)
 
 _TRY_AGAIN_S = 0.1
-"""How long nothing is accepted where the system had no room for one more."""
+"""How long nothing is accepted where there was no room for one more."""
+_DISMISSED_SHARE = 16
+"""One in so many is dismissed at once: looking through all of them for each would cost too much."""
+_TELL_S = 10.0
+"""How often it is told that connections are dismissed."""
 
 
 async def serve(
@@ -71,10 +76,12 @@ class _Door:
         self._entering: set[asyncio.Task[None]] = set()
         self._left = asyncio.Event()
         self._is_open = False
+        self._dismissed = 0
+        self._tells_at_s = 0.0
 
     def open(self) -> None:
         """Accepts; again, where it was shut."""
-        if not self._is_open and not self._stop.is_set():
+        if not self._is_open and not self._stop.is_set() and self._listener.fileno() >= 0:
             self._is_open = True
             self._loop.add_reader(self._listener, self._accept)
 
@@ -103,6 +110,9 @@ class _Door:
             await self._left.wait()
 
     def _accept(self) -> None:
+        if len(self._connections) >= limits.CONNECTIONS_MAX:
+            self._make_room()
+            return
         try:
             client, _ = self._listener.accept()
         except (BlockingIOError, InterruptedError, ConnectionAbortedError):
@@ -110,16 +120,39 @@ class _Door:
         except OSError as error:
             # Out of descriptors or memory: who is inside may leave, and give some back.
             logger.warning("cannot take a connection", extra={"error": str(error)})
-            self.shut()
-            self._loop.call_later(_TRY_AGAIN_S, self.open)
+            self._try_again_later()
             return
         connection = Connection(self._house)
         self._connections.add(connection)
-        if len(self._connections) >= limits.CONNECTIONS_MAX:
-            self.shut()
         task = self._loop.create_task(self._enter(connection, client), name="entering")
         self._entering.add(task)
         task.add_done_callback(self._entering.discard)
+
+    def _make_room(self) -> None:
+        """Somebody waits, and all places are taken. Where nobody can be done without now, it is
+        looked again soon."""
+        ranked = sorted(
+            (rank, number, connection)
+            for number, connection in enumerate(self._connections)
+            if (rank := connection.dispensability) is not None
+        )
+        leaving = ranked[: max(limits.CONNECTIONS_MAX // _DISMISSED_SHARE, 1)]
+        for _, _, connection in leaving:
+            connection.dismiss()
+        self._dismissed += len(leaving)
+        now_s = self._loop.time()
+        if self._dismissed and now_s >= self._tells_at_s:
+            self._tells_at_s = now_s + _TELL_S
+            logger.warning(
+                "connections that asked for nothing were closed to make room",
+                extra={"closed": self._dismissed, "connections_max": limits.CONNECTIONS_MAX},
+            )
+            self._dismissed = 0
+        self._try_again_later()
+
+    def _try_again_later(self) -> None:
+        self.shut()
+        self._loop.call_later(_TRY_AGAIN_S, self.open)
 
     async def _enter(self, connection: Connection, client: socket.socket) -> None:
         client.setblocking(False)
