@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import re
+import resource
 import socket
 from typing import Any
 
@@ -16,7 +18,7 @@ from flowtally.api.asgi import answer_with
 from flowtally.api.exchange import Exchange
 from flowtally.api.parser import RequestParser
 from tests.http.service import Reply, Service, assert_problem
-from tests.http.sockets import BODY, Peer, eventually, head, listening, post
+from tests.http.sockets import ANSWER_S_MAX, BODY, Peer, eventually, head, listening, post
 
 LIVEZ = head("GET", "/livez")
 CHUNKED = "Transfer-Encoding: chunked"
@@ -422,6 +424,34 @@ def test_who_is_silent_keeps_nobody_out(
     assert service.counted() == (3, 0, 0)
     told = [one for one in caplog.records if one.message.startswith("connections that asked")]
     assert len(told) == 1
+
+
+def test_who_is_silent_keeps_no_descriptor(service: Service) -> None:
+    """The process may have fewer descriptors than there are places."""
+
+    async def story() -> None:
+        async with listening(service) as server:
+            silent = server.peer()
+            other = server.peer()
+            await other.send(post(BODY)[:-10])
+            await eventually(lambda: service.services.admission.in_flight_bytes > 0)
+            with socket.socket() as late:
+                late.settimeout(ANSWER_S_MAX)
+                free = os.dup(late.fileno())
+                os.close(free)
+                soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+                resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
+                try:
+                    await asyncio.to_thread(late.connect, ("127.0.0.1", server.port))
+                    await asyncio.to_thread(late.sendall, LIVEZ)
+                    assert (await asyncio.to_thread(late.recv, 12)) == b"HTTP/1.1 200"
+                finally:
+                    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            assert await silent.is_closed()
+            await other.send(BODY[-10:])
+            assert (await other.answer())[0] == 200
+
+    service.run(story())
 
 
 def test_who_makes_room_first(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -120,7 +120,7 @@ class _Door:
         except OSError as error:
             # Out of descriptors or memory: who is inside may leave, and give some back.
             logger.warning("cannot take a connection", extra={"error": str(error)})
-            self._try_again_later()
+            self._make_room()
             return
         connection = Connection(self._house)
         self._connections.add(connection)
@@ -129,14 +129,14 @@ class _Door:
         task.add_done_callback(self._entering.discard)
 
     def _make_room(self) -> None:
-        """Somebody waits, and all places are taken. Where nobody can be done without now, it is
-        looked again soon."""
+        """Somebody waits, and all places are taken, or all descriptors. Where nobody can be done
+        without now, it is looked again soon."""
         ranked = sorted(
             (rank, number, connection)
             for number, connection in enumerate(self._connections)
             if (rank := connection.dispensability) is not None
         )
-        leaving = ranked[: max(limits.CONNECTIONS_MAX // _DISMISSED_SHARE, 1)]
+        leaving = ranked[: max(len(self._connections) // _DISMISSED_SHARE, 1)]
         for _, _, connection in leaving:
             connection.dismiss()
         self._dismissed += len(leaving)
@@ -148,9 +148,6 @@ class _Door:
                 extra={"closed": self._dismissed, "connections_max": limits.CONNECTIONS_MAX},
             )
             self._dismissed = 0
-        self._try_again_later()
-
-    def _try_again_later(self) -> None:
         self.shut()
         self._loop.call_later(_TRY_AGAIN_S, self.open)
 
