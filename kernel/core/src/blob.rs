@@ -238,6 +238,11 @@ impl<'b> Blob<'b> {
         let (rows, names, text_bytes) = (size(4)?, size(8)?, size(12)?);
         let widths: [u8; 5] = *header[20..].first_chunk()?;
         let [of_name, of_hour, of_records, of_rx, of_tx] = widths.map(usize::from);
+        // Rows are different flows, so that no more than one can do without a name and an hour. A
+        // few bytes could else say that they hold four billion rows, and somebody would count them.
+        if rows > 1 && of_name == 0 && of_hour == 0 {
+            return None;
+        }
         let mut section = |size: usize| {
             let (found, after) = rest.split_at_checked(size.next_multiple_of(8))?;
             rest = after;
@@ -417,6 +422,17 @@ mod tests {
         let mut text = body.to_vec();
         text[64] = 0xff;
         assert!(Blob::read(&sealed(text)).is_none());
+    }
+
+    #[test]
+    fn rows_that_take_no_room_are_not_believed() {
+        // Found by the fuzzer: 50 bytes that were read for a minute.
+        let blob = blob_of("[]");
+        let mut body = blob[..blob.len() - CHECKSUM_BYTES].to_vec();
+        for (rows, sound) in [(0_u32, true), (1, true), (2, false), (u32::MAX, false)] {
+            body[4..8].copy_from_slice(&rows.to_le_bytes());
+            assert_eq!(Blob::read(&sealed(body.clone())).is_some(), sound, "{rows} rows");
+        }
     }
 
     #[test]

@@ -233,6 +233,11 @@ def _read(blob: bytes) -> _Blob:
     body = memoryview(blob)[: -_CHECKSUM.size]
     if zlib.crc32(body) != _CHECKSUM.unpack(blob[-_CHECKSUM.size :])[0]:
         raise ValueError("a tally does not match its checksum")
+    of_names, of_hour, of_records, of_rx, of_tx = widths
+    # Rows are different flows, so that no more than one can do without a name and an hour. A few
+    # bytes could else say that they hold four billion rows, and somebody would count them.
+    if rows > 1 and of_names == of_hour == 0:
+        raise ValueError("a tally has more rows than flows")
     at = _HEADER.size
 
     def section(size: int) -> memoryview:
@@ -244,7 +249,6 @@ def _read(blob: bytes) -> _Blob:
     def column(width: int, least: int = 0) -> _Column:
         return _Column(section(width * rows), width, rows, least)
 
-    of_names, of_hour, of_records, of_rx, of_tx = widths
     found = _Blob(
         rows,
         names,

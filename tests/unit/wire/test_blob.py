@@ -122,6 +122,14 @@ def test_damage_is_named(blob: bytes, fault: str) -> None:
             read(blob)
 
 
+def test_rows_that_take_no_room_are_not_believed() -> None:
+    """Flows are different: at most one of them has neither a name's number nor an hour's."""
+    blob = encode_tally(Tally({("a", "a", "a", 9): [0, 0, 1]}))
+    for rows in (2, 2**32 - 1):
+        with pytest.raises(ValueError, match="more rows than flows"):
+            decode_tally(sealed(blob[:4] + struct.pack("<I", rows) + blob[8:-4]))
+
+
 def test_every_changed_bit_is_found() -> None:
     for at in range(len(BLOB)):
         damaged = BLOB[:at] + bytes([BLOB[at] ^ 1 << at % 8]) + BLOB[at + 1 :]
