@@ -49,7 +49,6 @@ class Service:
                 metrics=self.metrics,
                 stopping=lambda: self.stopping,
                 store_name=settings.store,
-                access_log=settings.access_log,
             )
         )
 

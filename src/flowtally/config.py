@@ -13,13 +13,15 @@ import ipaddress
 import math
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from flowtally import limits
 from flowtally.errors import SettingsError
+from flowtally.observe.log_levels import parse_log_levels
 
 ENVIRONMENT_PREFIX = "FLOWTALLY_"
 FILE_NAME = "flowtally.toml"
@@ -45,6 +47,10 @@ class Rule:
     choices: tuple[str, ...] = ()
     begins: tuple[str, ...] = ()
     """It is a URL that begins with one of these, and may have a password in it."""
+    parse: Callable[[str], object] | None = None
+    """Reads what is written in it, and raises `ValueError` saying what is wrong; may be empty."""
+    form: str = ""
+    """... and what that looks like, in words."""
 
 
 def _setting(
@@ -56,8 +62,10 @@ def _setting(
     most: float | None = None,
     choices: tuple[str, ...] = (),
     begins: tuple[str, ...] = (),
+    parse: Callable[[str], object] | None = None,
+    form: str = "",
 ) -> Any:
-    rule = Rule(about, unit, least, most, choices, begins)
+    rule = Rule(about, unit, least, most, choices, begins, parse, form)
     return field(default=default, metadata={"rule": rule})
 
 
@@ -129,6 +137,13 @@ class Settings:
     log_level: str = _setting(
         "info", "the least level that is logged", choices=("debug", "info", "warning", "error")
     )
+    log_levels: str = _setting(
+        "",
+        "the least level that one component logs, where it is another; see"
+        " docs/guides/logging.md for the components",
+        parse=parse_log_levels,
+        form="COMPONENT=LEVEL pairs with commas between them, such as journal=debug,access=off",
+    )
     access_log: bool = _setting(True, "log a line for each request")
     kernel: bool = _setting(True, "use the native kernel, where it is built")
 
@@ -140,6 +155,8 @@ class Loaded:
 
     settings: Settings
     sources: Mapping[str, str]
+    load_again: Callable[[], Loaded] = field(compare=False)
+    """Looks at the same sources once more, with `load`'s errors."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +186,8 @@ class Row:
     def demand(self) -> str:
         """The rule in words, to stand behind "must be"."""
         rule = self.rule
+        if rule.form:
+            return rule.form
         if rule.choices:
             return f"one of {', '.join(rule.choices)}"
         if self.kind is bool:
@@ -221,10 +240,11 @@ def load(
             try:
                 values[name] = _checked(rows[name], given, is_text)
                 sources[name] = source
-            except ValueError:
+            except ValueError as error:
                 row = rows[name]
                 shown = _shown(row.public(given))
-                faults.append(f"{name} must be {row.demand}, not {shown} ({source})")
+                why = f": {error}" if row.rule.parse else ""
+                faults.append(f"{name} must be {row.demand}, not {shown}{why} ({source})")
     settings = Settings(**values)
     if not settings.insecure and not _is_loopback(settings.host):
         faults.append(
@@ -235,7 +255,7 @@ def load(
     if faults:
         lead = "" if len(faults) == 1 else f"{len(faults)} settings cannot be used:\n  "
         raise SettingsError(lead + "\n  ".join(faults))
-    return Loaded(settings, sources)
+    return Loaded(settings, sources, partial(load, flags, environ, file))
 
 
 def _in_file(
@@ -292,8 +312,10 @@ def _checked(row: Row, given: object, is_text: bool) -> object:
         value = Path(value) if value else None
     rule = row.rule
     if not isinstance(value, row.kind) or (isinstance(value, bool) and row.kind is not bool):
-        raise ValueError
-    if isinstance(value, str) and (not value or (rule.choices and value not in rule.choices)):
+        raise ValueError("it is of another type")
+    if rule.parse is not None:
+        rule.parse(str(value))
+    elif isinstance(value, str) and (not value or (rule.choices and value not in rule.choices)):
         raise ValueError
     if rule.begins and not str(value).startswith(rule.begins):
         raise ValueError

@@ -15,6 +15,7 @@
     ├── Unavailable             nothing was changed; send it again, with the same key, later
     │   ├── Overloaded          too much is in flight
     │   ├── NotAccepting        the promise cannot be kept now (disk full, failed sync, stopping)
+    │   │   └── CommitFailed    ... because the commit that the batch was part of failed
     │   ├── SlowHead            the head of a request did not come in time
     │   ├── SlowBody            the body did not come in time
     │   └── DeadlinePassed      the request took too long
@@ -111,6 +112,15 @@ class Overloaded(Unavailable):
 
 class NotAccepting(Unavailable):
     """The store cannot keep its promise now: it acknowledges nothing until that has changed."""
+
+
+class CommitFailed(NotAccepting):
+    """The commit that the batch was part of failed; the log has the cause under its number, which
+    is counted from the service's start."""
+
+    def __init__(self, detail: str, commit: int, retry_after_s: int) -> None:
+        super().__init__(detail, retry_after_s)
+        self.commit = commit
 
 
 class SlowHead(Unavailable):

@@ -144,6 +144,18 @@ SQL_READ_ROWS = 4_000
 SQL_PREPARE_INLINE_ROWS_MAX = 1_000
 """More rows of a group are prepared in a thread: the event loop must not stand still for them."""
 
+# Logs.
+LOG_REPEATS_MAX = 5
+LOG_REPEATS_INTERVAL_S = 10.0
+"""How often the same warning or error is written in such an interval; what is more is counted."""
+LOG_KINDS_MAX = 256
+"""Different warnings and errors that are told apart for that; the oldest is forgotten."""
+LOG_IDS_MAX = 10
+"""batch_ids, and requests that were held back, that one line names."""
+LOG_GROUP_REQUEST_IDS_MAX = 100
+"""Requests that the line of a failed commit names, of up to GROUP_BATCHES_MAX; the access log has
+the number of the commit for all of them."""
+
 
 @dataclass(frozen=True, slots=True)
 class BodyLimits:

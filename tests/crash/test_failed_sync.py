@@ -6,6 +6,7 @@ a second try proves nothing. `faults.c` makes the syncs fail, and counts them.
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from tests.crash.accounts import (
     assert_service_sound,
     assert_sound,
 )
-from tests.crash.calls import get
+from tests.crash.calls import get, post
 from tests.crash.expected import Expected
 from tests.crash.failing import assert_refuses, assert_resumes, writing
 from tests.crash.service import READY_S_MAX, Service, wait_for
@@ -86,6 +87,29 @@ def test_a_failed_sync_of_what_acknowledges(
         assert_resumes(service, writers, expected)
     assert service.stop() == 0, service.output()
     assert_service_sound(service, expected)
+
+
+@acknowledging
+def test_the_cause_is_found_in_the_log_by_the_request_id(
+    service: Service, faults: Faults, store: str, file: str, part: str
+) -> None:
+    """A sender is told no more than the id of its request; the log has what was done, to which
+    batch, and why it failed, under that id."""
+    service.set(store=store)
+    service.start_ready()
+    assert post(service.port, b"[]", "before").status == 200
+    faults.fail_syncs_of(file)
+    problem = post(service.port, b"[]", "lost").json()
+    assert problem["status"] == 503
+    lines = [json.loads(line) for line in service.output_path.read_text().splitlines()]
+    [found] = [line for line in lines if problem["request_id"] in line.get("request_ids", ())]
+    assert (found["event"], found["level"]) == ("commit failed", "error")
+    assert found["purpose"] == "store a group of batches"
+    assert (found["batches"], found["batch_ids"]) == (1, ["lost"])
+    assert "disk I/O error" in found["exception"]
+    assert ", in commit\n" in found["exception"], "the trace does not lead to where it happened"
+    health = get(service.port, "/health").json()["parts"]
+    assert [one["name"] for one in health if one["state"] == "error"] == [part]
 
 
 @acknowledging

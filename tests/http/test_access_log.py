@@ -5,11 +5,17 @@ from __future__ import annotations
 import io
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
-from flowtally.observe.logs import JsonFormatter
+from flowtally import limits
+from flowtally.errors import KeyReused
+from flowtally.model import Batch, Receipt
+from flowtally.observe.log_levels import apply_levels
+from flowtally.observe.log_lines import JsonFormatter
+from flowtally.observe.logs import counts
+from flowtally.stores.memory import MemoryStore
 from tests.http.service import Hangup, Service, encoded, record
 from tests.http.sockets import head, listening
 
@@ -55,10 +61,18 @@ def test_a_line_has_everything(service: Service, lines: io.StringIO) -> None:
     }
 
 
-def test_it_can_be_switched_off(service: Service, lines: io.StringIO) -> None:
-    service.replace(access_log=False)
-    assert service.get("/livez").status == 200
-    assert read_lines(lines) == []
+def test_it_can_be_switched_off_and_on_while_the_service_runs(
+    service: Service, lines: io.StringIO
+) -> None:
+    level = logging.getLogger().level
+    try:
+        for access_log, events in ((False, 0), (True, 1)):
+            apply_levels("info", {"access": "info"}, access_log)
+            assert service.get("/livez").status == 200
+            assert len(read_lines(lines)) == events
+    finally:
+        apply_levels("info", {}, access_log=True)
+        logging.getLogger().setLevel(level)
 
 
 @pytest.mark.parametrize("given", ["a", "A-b_c.9", "x" * 64])
@@ -112,3 +126,53 @@ def test_what_is_no_request_is_logged_and_counted_as_well(
     assert (bad["method"], bad["route"], bad["status"]) == ("-", "unknown", 400)
     labels = {"method": "other", "route": "unknown", "status": "400"}
     assert service.metric("http_request_duration_seconds_count", **labels) == 1
+
+
+def test_a_thread_that_works_for_a_request_logs_in_its_name(
+    service: Service, lines: io.StringIO
+) -> None:
+    logging.getLogger("flowtally").setLevel(logging.DEBUG)
+    body = encoded(record(src=str(number)) for number in range(1_000))
+    assert len(body) > limits.DECODE_INLINE_BYTES_MAX
+    service.post(body, {"X-Request-ID": "req-1"})
+    service.post(b"[]", {"X-Request-ID": "req-2"})
+    found = [line for line in read_lines(lines) if line["event"] == "body decoded"]
+    assert [(line["request_id"], line["records"]) for line in found] == [
+        ("req-1", 1_000),
+        ("req-2", 0),
+    ]
+
+
+def test_a_failed_commit_is_named_by_each_of_its_requests(
+    make_service: Callable[..., Service], lines: io.StringIO
+) -> None:
+    class BrokenStore(MemoryStore):
+        async def write(self, batches: Sequence[Batch]) -> Sequence[Receipt | KeyReused]:
+            raise OSError("broken")
+
+    service = make_service(make_store=BrokenStore)
+    reply = service.post(b"[]", {"X-Request-ID": "req-1", "Idempotency-Key": "k"})
+    assert reply.status == 503
+    assert b"broken" not in reply.body
+    _, failed, request = read_lines(lines)
+    assert (failed["event"], failed["commit"], request["commit"]) == ("commit failed", 1, 1)
+    assert failed["request_ids"] == ["req-1"] == [request["request_id"]]
+    assert failed["batch_ids"] == ["k"]
+    assert str(failed["exception"]).endswith("OSError: broken")
+    assert "request_id" not in failed
+
+
+def test_why_a_batch_is_refused_is_logged_where_it_is_asked_for(
+    service: Service, lines: io.StringIO
+) -> None:
+    service.post(b"{")
+    logging.getLogger("flowtally").setLevel(logging.DEBUG)
+    service.post(b"{", {"X-Request-ID": "req-1", "Idempotency-Key": "k"})
+    [refused] = [line for line in read_lines(lines) if line["event"] == "batch refused"]
+    assert (refused["level"], refused["request_id"], refused["batch_id"]) == ("debug", "req-1", "k")
+    assert refused["why"]
+
+
+def test_the_log_is_counted(service: Service) -> None:
+    assert service.metric("flowtally_log_events_total", level="error") == counts.events["error"]
+    assert service.metric("flowtally_log_suppressed_total") == counts.suppressed

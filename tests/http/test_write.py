@@ -346,7 +346,7 @@ class StuckCommitter:
     queued = 0
     busy_since_s = None
 
-    async def submit(self, batch: Batch) -> Receipt:
+    async def submit(self, batch: Batch, request_id: str | None = None) -> Receipt:
         await asyncio.Event().wait()
         raise AssertionError
 
@@ -359,15 +359,19 @@ class FailingCommitter(StuckCommitter):
     def __init__(self, error: Exception) -> None:
         self._error = error
 
-    async def submit(self, batch: Batch) -> Receipt:
+    async def submit(self, batch: Batch, request_id: str | None = None) -> Receipt:
         raise self._error
 
 
-def test_slow_storage(make_service: Callable[..., Service]) -> None:
+def test_slow_storage(
+    make_service: Callable[..., Service], caplog: pytest.LogCaptureFixture
+) -> None:
     service = make_service(deadline_s=0.05)
     service.replace(committer=StuckCommitter())
     reply = service.post(BODY, {"Idempotency-Key": "k"})
     assert_problem(reply, 503, "deadline-passed", "not stored within 0.05 s")
+    [logged] = [one for one in caplog.records if one.message == "write not done in time"]
+    assert vars(logged)["batch_id"] == "k"
     assert service.services.admission.in_flight_bytes == 0
 
 

@@ -24,7 +24,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "stores": (*MODEL, "ports", "wire", "ingest", "stores"),
     "observe": ("", *MODEL, "ports", "observe"),
     "api": ("", *MODEL, "ports", "wire", "ingest", "observe", "api"),
-    "config": MODEL,
+    "config": (*MODEL, "observe"),
     "compose": (*MODEL, "ports", "wire", "ingest", "stores", "observe", "api", "config"),
     "client": (*MODEL, "wire", "client"),
     "importers": (*MODEL, "wire", "importers"),

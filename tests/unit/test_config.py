@@ -117,6 +117,31 @@ def test_text_that_breaks_a_rule(name: str, value: str, demand: str) -> None:
     assert fault_of({name: value}, {}) == f"{name} must be {demand}, not {value!r} ({flag})"
 
 
+def test_levels_of_components() -> None:
+    Path("flowtally.toml").write_text('log_levels = "journal=debug"')
+    assert load({}, {}).settings.log_levels == "journal=debug"
+    assert load({}, {"FLOWTALLY_LOG_LEVELS": ""}).settings.log_levels == ""
+    assert fault_of({"log_levels": "jornal=debug"}, {}) == (
+        "log_levels must be COMPONENT=LEVEL pairs with commas between them, such as"
+        " journal=debug,access=off, not 'jornal=debug': there is no component 'jornal'; did you"
+        " mean journal? (--log-levels)"
+    )
+    assert fault_of({}, {}, "log_levels = 1").endswith(": it is of another type (flowtally.toml)")
+
+
+def test_the_same_sources_can_be_looked_at_again() -> None:
+    Path("there.toml").write_text("port = 1")
+    environ = {"FLOWTALLY_STORE": "memory"}
+    loaded = load({"retention_hours": "2"}, environ, Path("there.toml"))
+    Path("there.toml").write_text("port = 2\nretention_hours = 3")
+    again = loaded.load_again()
+    assert again.settings == replace(loaded.settings, port=2)
+    assert again.sources["retention_hours"] == "--retention-hours"
+    Path("there.toml").write_text("prot = 2")
+    with pytest.raises(SettingsError, match="did you mean port"):
+        again.load_again()
+
+
 @pytest.mark.parametrize(
     "line",
     [

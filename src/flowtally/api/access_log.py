@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 
 from flowtally.api.exchange import Exchange
 from flowtally.clock import Clock
-from flowtally.observe.logs import Event, request_id_of_task
+from flowtally.observe.log_lines import Event, request_id_of_task
 from flowtally.observe.metrics import Metrics
 
 logger = logging.getLogger("flowtally.access")
@@ -25,12 +25,10 @@ class AccessLog:
         app: Callable[[Exchange], Awaitable[None]],
         clock: Clock,
         metrics: Metrics,
-        enabled: bool,
     ) -> None:
         self._app = app
         self._clock = clock
         self._metrics = metrics
-        self._enabled = enabled
 
     async def __call__(self, exchange: Exchange) -> None:
         began_s = self._clock.monotonic_s()
@@ -45,7 +43,7 @@ class AccessLog:
         self._metrics.observe_request(exchange.method, exchange.route, exchange.status, duration_s)
         if exchange.is_deprecated:
             self._metrics.count_deprecated(exchange.method, exchange.route)
-        if not (self._enabled and logger.isEnabledFor(logging.INFO)):
+        if not logger.isEnabledFor(logging.INFO):
             return
         fields = {
             "method": exchange.method,
@@ -61,6 +59,8 @@ class AccessLog:
             fields["records"] = exchange.records
         if exchange.batch_id is not None:
             fields["batch_id"] = exchange.batch_id
+        if exchange.failed_commit is not None:
+            fields["commit"] = exchange.failed_commit
         if exchange.client is not None:
             fields["client"] = exchange.client
         fields["request_id"] = exchange.request_id

@@ -39,9 +39,7 @@ class App:
         self.dependency_overrides: dict[Callable[..., Any], Callable[..., Any]] = (
             self._behind.dependency_overrides
         )
-        self._logged = AccessLog(
-            self._dispatch, services.clock, services.metrics, services.access_log
-        )
+        self._logged = AccessLog(self._dispatch, services.clock, services.metrics)
 
     async def __call__(self, exchange: Exchange) -> None:
         await self._logged(exchange)

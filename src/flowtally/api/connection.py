@@ -226,7 +226,11 @@ class Connection(asyncio.Protocol, Stream):
                 await self._house.app(self._unreadable(self._parser.fault))
                 await self._discard()
         except Exception:
-            logger.exception("a request was not answered")
+            answering = self._answering
+            logger.exception(
+                "a request was not answered",
+                extra={"request_id": answering and answering.request_id},
+            )
         finally:
             self._deadline.close()
             self._close()

@@ -71,6 +71,8 @@ class Exchange:
     bytes_out = 0
     records: int | None = None
     batch_id: str | None = None
+    failed_commit: int | None = None
+    """The number of the commit that the batch was part of, where that failed."""
     fault: Exception | None = None
     """Why what came could not be read as a request, and then nothing else is known of it; or what
     failed in this service while its body was read."""

@@ -29,7 +29,6 @@ class Services:
     metrics: Metrics
     stopping: Callable[[], bool]
     store_name: str
-    access_log: bool = True
     answers: AnswerCache = field(
         default_factory=lambda: AnswerCache(limits.READ_CACHE_BYTES_MAX), init=False, compare=False
     )

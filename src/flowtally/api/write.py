@@ -11,6 +11,7 @@ import asyncio
 import logging
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from contextvars import copy_context
 from copy import copy
 
 from flowtally import limits
@@ -20,6 +21,7 @@ from flowtally.api.problems import ACCEPTED, OK, problem_of, send_problem
 from flowtally.api.services import Services
 from flowtally.errors import (
     BodyCutOff,
+    CommitFailed,
     DeadlinePassed,
     FlowtallyError,
     InvalidInput,
@@ -91,7 +93,7 @@ class WriteEndpoint:
                     )
                     exchange.batch_id = batch.batch_id
                     exchange.records = batch.records
-                    return await services.committer.submit(batch)
+                    return await services.committer.submit(batch, exchange.request_id)
             except TimeoutError:
                 seconds = f"{services.deadline_s:g} s"
                 if not exchange.body_ended:
@@ -130,8 +132,10 @@ class WriteEndpoint:
                 bytes_max = min(limits.DECODE_INLINE_BYTES_MAX, bounds.decoded_bytes_max)
                 return _decode_pieces(body, body_decoder(coding, bytes_max), form, bounds)
         loop = asyncio.get_running_loop()
+        # In the request's context: what is logged on the way bears its id.
+        run = copy_context().run
         return await loop.run_in_executor(
-            self._decoders, _decode_pieces, body, decoder, form, bounds
+            self._decoders, run, _decode_pieces, body, decoder, form, bounds
         )
 
     async def _refuse(self, error: Exception, exchange: Exchange) -> None:
@@ -142,8 +146,18 @@ class WriteEndpoint:
         elif isinstance(error, InvalidInput) and not isinstance(error, KeyReused):
             # A reused key is counted where it is found out: in the sink.
             self._services.sink.count_refused()
-        if not isinstance(error, FlowtallyError):
-            logger.error("write failed", exc_info=error, extra={"batch_id": exchange.batch_id})
+        if isinstance(error, CommitFailed):
+            exchange.failed_commit = error.commit
+        elif isinstance(error, DeadlinePassed):
+            logger.warning("write not done in time", extra={"batch_id": exchange.batch_id})
+        elif not isinstance(error, FlowtallyError):
+            logger.error(
+                "write failed",
+                exc_info=error,
+                extra={"purpose": "take a batch in", "batch_id": exchange.batch_id},
+            )
+        elif logger.isEnabledFor(logging.DEBUG):
+            logger.debug("batch refused", extra={"why": str(error), "batch_id": exchange.batch_id})
         await send_problem(problem, exchange)
 
 
@@ -153,4 +167,8 @@ def _decode_pieces(
     """Undoes the coding and reads the records; in a thread for all but small bodies."""
     parts = [decoder.feed(piece) for piece in body]
     parts.append(decoder.finish())
-    return decode_body(b"".join(parts), form, bounds)
+    whole = b"".join(parts)
+    decoded = decode_body(whole, form, bounds)
+    if logger.isEnabledFor(logging.DEBUG):
+        logger.debug("body decoded", extra={"bytes": len(whole), "records": decoded.records})
+    return decoded

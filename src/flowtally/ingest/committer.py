@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from flowtally import limits
 from flowtally.clock import Clock
-from flowtally.errors import NotAccepting, Overloaded
+from flowtally.errors import CommitFailed, NotAccepting, Overloaded
 from flowtally.model import Batch, Receipt
 from flowtally.ports import FlowSink
 
@@ -29,6 +31,7 @@ class _Waiting:
     rows: int
     since_s: float
     outcome: asyncio.Future[Receipt]
+    request_id: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +65,7 @@ class Committer:
         self._queue_rows = 0
         self._commit: asyncio.Task[None] | None = None
         self._closed = False
+        self._commits = 0
         self.beat_ms = clock.now_ms()
         self.busy_since_s: float | None = None
         """When the commit under way began, on the monotonic clock; None where none is."""
@@ -71,8 +75,9 @@ class Committer:
         """Batches that wait for the next commit."""
         return len(self._queue)
 
-    async def submit(self, batch: Batch) -> Receipt:
-        """Waits until the batch is durable and returns its receipt.
+    async def submit(self, batch: Batch, request_id: str | None = None) -> Receipt:
+        """Waits until the batch is durable and returns its receipt. The line of a failed commit
+        names the `request_id`.
 
         Raises `KeyReused`, `Overloaded` where the queue is full, and `NotAccepting`. A caller that
         is cancelled while its batch waits in the queue takes it away again: nothing of it is
@@ -91,12 +96,19 @@ class Committer:
         if self._queue and self._queue_rows + rows > self._bounds.queue_rows_max:
             raise Overloaded(f"{self._queue_rows} flows wait to be stored, and few more may")
         waiting = _Waiting(
-            batch, rows, self._clock.monotonic_s(), asyncio.get_running_loop().create_future()
+            batch,
+            rows,
+            self._clock.monotonic_s(),
+            asyncio.get_running_loop().create_future(),
+            request_id,
         )
         self._queue.append(waiting)
         self._queue_rows += rows
         if self._commit is None:
-            self._commit = asyncio.create_task(self._commit_all(), name="committer")
+            # In no request's context: it commits what others send as well.
+            self._commit = asyncio.create_task(
+                self._commit_all(), name="committer", context=contextvars.Context()
+            )
         try:
             return await waiting.outcome
         except asyncio.CancelledError:
@@ -138,23 +150,50 @@ class Committer:
     async def _commit_group(self, group: Sequence[_Waiting]) -> None:
         began_s = self._clock.monotonic_s()
         self.busy_since_s = began_s
+        self._commits += 1
         try:
             outcomes = await self._sink.write([waiting.batch for waiting in group])
         except Exception as error:
-            if not isinstance(error, NotAccepting):
-                logger.exception("commit failed", extra={"batches": len(group)})
-                error = NotAccepting(
-                    "the batch could not be stored; see the server's log",
-                    retry_after_s=5,
-                )
+            failure = self._failure_of(error, group)
             for waiting in group:
-                _settle(waiting.outcome, error)
+                _settle(waiting.outcome, failure)
             return
         ended_s = self._clock.monotonic_s()
         self.beat_ms = self._clock.now_ms()
         for waiting, outcome in zip(group, outcomes, strict=True):
             _settle(waiting.outcome, outcome)
-        self._observe_commit(len(group), began_s - group[0].since_s, ended_s - began_s)
+        queue_s, commit_s = began_s - group[0].since_s, ended_s - began_s
+        self._observe_commit(len(group), queue_s, commit_s)
+        if logger.isEnabledFor(logging.DEBUG):
+            times = {"queue_ms": queue_s * 1000, "commit_ms": commit_s * 1000}
+            logger.debug("committed", extra={**self._named(group), **times})
+
+    def _failure_of(self, error: Exception, group: Sequence[_Waiting]) -> NotAccepting:
+        """What the senders of a group are told. Where something failed it is logged, with what
+        leads there from a request: a sink that only refuses has a reason and no cause."""
+        if isinstance(error, NotAccepting) and error.__cause__ is None:
+            return error
+        logger.error(
+            "commit failed",
+            exc_info=error,
+            extra={"purpose": "store a group of batches", **self._named(group)},
+        )
+        detail, retry_after_s = "the batch could not be stored; see the server's log", 5
+        if isinstance(error, NotAccepting):
+            detail, retry_after_s = str(error), error.retry_after_s
+        told = CommitFailed(detail, self._commits, retry_after_s)
+        told.__cause__ = error
+        return told
+
+    def _named(self, group: Sequence[_Waiting]) -> dict[str, object]:
+        """What leads from a line of the log to the requests, and from them to it."""
+        request_ids = (one.request_id for one in group if one.request_id is not None)
+        return {
+            "commit": self._commits,
+            "batches": len(group),
+            "batch_ids": [one.batch.batch_id for one in group[: limits.LOG_IDS_MAX]],
+            "request_ids": list(islice(request_ids, limits.LOG_GROUP_REQUEST_IDS_MAX)),
+        }
 
 
 def _settle(future: asyncio.Future[Receipt], outcome: Receipt | Exception) -> None:

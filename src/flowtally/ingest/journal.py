@@ -351,9 +351,8 @@ class Journal:
         if self.failure != self._failure_told:
             self._failure_told = self.failure
             found = f"{name}: {error}"
-            logger.critical(
-                "journal failed", extra={"purpose": purpose, "error": found, "path": str(self.path)}
-            )
+            extra = {"purpose": purpose, "error": found, "path": str(self.path)}
+            logger.critical("journal failed", exc_info=error, extra=extra)
 
     def _discard_applied(self, cursor: sqlite3.Cursor, last_sequence: int) -> int:
         """Deletes what was passed on, and notes how far all has come; returns through where."""

@@ -1,49 +1,65 @@
-"""Log lines: one event each, with its values as fields; JSON, or for a person on a terminal.
+"""Where the log goes: standard error, the lines of one turn of the event loop in one piece.
 
-Everything else logs through `logging.getLogger(__name__)` with `extra=`; only this module formats.
-A value is escaped wholly, so that nothing a client sends can begin a line.
+Everything else logs through `logging.getLogger(__name__)` with `extra=`; how a line looks is
+`log_lines.py`'s, what is held back because it repeats `log_repeats.py`'s, and which part logs from
+which level on `log_levels.py`'s.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import sys
-from collections import deque
+import threading
+from collections import Counter, deque
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from contextvars import ContextVar
-from datetime import UTC, datetime
-from functools import lru_cache
-from typing import Any, TextIO
+from contextvars import Context
+from typing import TextIO
 
-import msgspec
-
-_NOTHING = vars(logging.makeLogRecord({}))
-_STANDARD = frozenset(_NOTHING) | {
-    "message",
-    "asctime",
-    "taskName",
-}
-
-_encode = msgspec.json.Encoder(enc_hook=str).encode
-
-request_id_of_task: ContextVar[str | None] = ContextVar("request_id", default=None)
-"""The request that the running task answers; in every line that is logged meanwhile."""
+from flowtally import limits
+from flowtally.clock import Clock, SystemClock
+from flowtally.observe.log_levels import apply_levels
+from flowtally.observe.log_lines import Event, HumanFormatter, JsonFormatter
+from flowtally.observe.log_repeats import Repeats
 
 
-def set_up(log_format: str, log_level: str, stream: TextIO | None = None) -> None:
+class LogCounts:
+    """How many events were logged, by level, those held back among them; for the whole process."""
+
+    def __init__(self) -> None:
+        self.events: Counter[str] = Counter()
+        self.suppressed = 0
+        self._lock = threading.Lock()
+
+    def note(self, level: int, events: int = 1, suppressed: int = 0) -> None:
+        """Notes events of a level, and how many of them were held back."""
+        with self._lock:
+            self.events[logging.getLevelName(level).lower()] += events
+            self.suppressed += suppressed
+
+
+counts = LogCounts()
+"""`logging` is one for the whole process, and so are these."""
+
+
+def set_up(
+    log_format: str,
+    log_level: str,
+    stream: TextIO | None = None,
+    *,
+    levels: Mapping[str, str] | None = None,
+    access_log: bool = True,
+    clock: Clock | None = None,
+) -> TurnHandler:
     """Sends everything that is logged to `stream` (standard error); may be called again."""
-    stream = stream or sys.stderr
-    human = log_format == "human" or (log_format == "auto" and stream.isatty())
-    handler = TurnHandler(stream)
-    handler.setFormatter(HumanFormatter() if human else JsonFormatter())
+    handler = TurnHandler(stream or sys.stderr, clock or SystemClock())
+    handler.configure(log_format, log_level, levels or {}, access_log)
     # What no line shows need not be found out for each of them: the Logging HOWTO, "Optimization".
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging._srcfile = None
-    root = logging.getLogger()
-    root.handlers[:] = [handler]
-    root.setLevel(log_level.upper())
+    logging.getLogger().handlers[:] = [handler]
+    return handler
 
 
 class TurnHandler(logging.StreamHandler[TextIO]):
@@ -54,39 +70,70 @@ class TurnHandler(logging.StreamHandler[TextIO]):
     third of what a small post cost.
     """
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO, clock: Clock) -> None:
         super().__init__(stream)
         # Added to without the lock: an `append` is whole, and `flush` takes from the other end.
         self._lines: deque[str | Event] = deque()
+        self._repeats = Repeats(clock)
+
+    def configure(
+        self, log_format: str, log_level: str, levels: Mapping[str, str], access_log: bool
+    ) -> None:
+        """Takes on other settings; also while the service runs."""
+        human = log_format == "human" or (log_format == "auto" and self.stream.isatty())
+        self.setFormatter(HumanFormatter() if human else JsonFormatter())
+        apply_levels(log_level, dict(levels), access_log)
 
     def handle(self, record: logging.LogRecord) -> bool:
-        if not isinstance(record, Event):
-            return super().handle(record)
-        self._take(record, record.levelno)
-        return True
+        if isinstance(record, Event):
+            self._take(record, record.levelno)
+            return True
+        admitted = True
+        if record.levelno >= logging.WARNING:
+            admitted, told = self._repeats.admit(record)
+            self._write(told)
+        counts.note(record.levelno, suppressed=0 if admitted else 1)
+        return admitted and super().handle(record)
 
     def emit(self, record: logging.LogRecord) -> None:
+        # At once: its values may have changed by the end of the turn.
+        self._take(self._line(record), record.levelno)
+
+    def _line(self, record: logging.LogRecord) -> str:
         try:
-            # At once: its values may have changed by the end of the turn.
-            line = self.format(record) + self.terminator
-        except Exception:
-            self.handleError(record)
-            return
-        self._take(line, record.levelno)
+            return self.format(record) + self.terminator
+        except Exception as error:
+            # Whoever logs must not fail by it, and what `logging` would print instead is no line.
+            lost = f"{record.name} ({type(error).__name__})"
+            return self.format(_made("an event could not be written", lost)) + self.terminator
+
+    def tell_repeats(self, at_once: bool = False) -> None:
+        """Says how often events were held back in the intervals that are over; in all of them with
+        `at_once`, when there is no later."""
+        self._write(self._repeats.over(at_once))
+
+    async def tell_repeats_regularly(self) -> None:
+        """Does so until it is cancelled: an event that comes no more says nothing itself."""
+        while True:
+            await asyncio.sleep(limits.LOG_REPEATS_INTERVAL_S)
+            self.tell_repeats()
+
+    def _write(self, records: Iterable[logging.LogRecord]) -> None:
+        for record in records:
+            # Not in the name of the request that is answered meanwhile.
+            Context().run(super().handle, record)
 
     def flush(self) -> None:
         """Writes what is there; called at exit as well."""
         self.acquire()
         try:
             lines = [self._lines.popleft() for _ in range(len(self._lines))]
-            text = "".join(
-                line if isinstance(line, str) else self.format(line) + self.terminator
-                for line in lines
-            )
+            texts = [line if isinstance(line, str) else self._line(line) for line in lines]
+            counts.note(logging.INFO, sum(isinstance(line, Event) for line in lines))
             # A log that cannot be written, on a full disk or after its end was closed, is no reason
             # to serve nobody: nothing may come out of here into the event loop.
             with suppress(OSError, ValueError):
-                self.stream.write(text)
+                self.stream.write("".join(texts))
                 self.stream.flush()
         finally:
             self.release()
@@ -100,95 +147,14 @@ class TurnHandler(logging.StreamHandler[TextIO]):
             loop.call_soon(self.flush)
 
 
+def _made(event: str, of: str) -> logging.LogRecord:
+    return logging.makeLogRecord(
+        {"name": __name__, "levelno": logging.ERROR, "levelname": "ERROR", "msg": event, "of": of}
+    )
+
+
 def _running_loop() -> asyncio.AbstractEventLoop | None:
     try:
         return asyncio.get_running_loop()
     except RuntimeError:
         return None
-
-
-class Event(logging.LogRecord):
-    """A record that is made of its fields alone, for what is logged of every request.
-
-    `logging` finds out a dozen things about each of its own records that no line here shows; that
-    was a sixth of what a small post cost. Give it to `Logger.handle`, where `isEnabledFor`. Its
-    fields are written as they are, at the end of the turn: they hold the request's id, and no None.
-    """
-
-    def __init__(
-        self, logger: str, level: int, event: str, created_ms: int, fields: dict[str, Any]
-    ) -> None:
-        # All else is as in a record of nothing: other people's handlers look for it.
-        self.__dict__.update(_NOTHING)
-        self.name = logger
-        self.levelno = level
-        self.levelname = logging.getLevelName(level)
-        self.msg = event
-        self.created = created_ms / 1000
-        self.fields = fields
-
-
-class JsonFormatter(logging.Formatter):
-    """One JSON object a line: ts, level, logger, event, then the fields."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        line = {
-            "ts": _timestamp(record),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "event": record.getMessage(),
-            **_fields(record),
-        }
-        if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
-        # ASCII alone: to some readers U+2028 and U+0085 end a line as well.
-        try:
-            return _encode(line).decode("ascii")
-        except UnicodeError:
-            return json.dumps(line, default=str)
-
-
-class HumanFormatter(logging.Formatter):
-    """Time, level, event, then `name=value` for each field."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        parts = [
-            _timestamp(record)[11:23],
-            f"{record.levelname.lower():8}",
-            record.getMessage(),
-            *(f"{name}={_shown(value)}" for name, value in _fields(record).items()),
-        ]
-        text = " ".join(parts)
-        if record.exc_info:
-            text += "\n" + self.formatException(record.exc_info)
-        return text
-
-
-def _fields(record: logging.LogRecord) -> dict[str, Any]:
-    if isinstance(record, Event):
-        return record.fields
-    fields = {name: value for name, value in _extra(record).items() if value is not None}
-    request_id = request_id_of_task.get()
-    if request_id is not None:
-        fields["request_id"] = request_id
-    return fields
-
-
-def _extra(record: logging.LogRecord) -> dict[str, Any]:
-    """What was given as `extra`: it stands among the record's own attributes."""
-    return {name: value for name, value in vars(record).items() if name not in _STANDARD}
-
-
-def _shown(value: object) -> str:
-    text = str(value)
-    return text if text.isascii() and text.isprintable() and " " not in text else ascii(text)
-
-
-def _timestamp(record: logging.LogRecord) -> str:
-    return _moment(int(record.created * 1000))
-
-
-@lru_cache(maxsize=2)
-def _moment(epoch_ms: int) -> str:
-    moment = datetime.fromtimestamp(epoch_ms / 1000, UTC)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -10,15 +10,19 @@ import platform
 from collections.abc import Iterable, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.registry import Collector
 
 from flowtally import __version__
 from flowtally.errors import BodyCutOff, InvalidInput, Unavailable
 from flowtally.model import PartHealth, Receipt
 from flowtally.observe.health import STATES
+from flowtally.observe.logs import LogCounts, counts
 from flowtally.observe.request_durations import RequestDurations
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
 _METHODS = frozenset(("GET", "HEAD", "POST"))
 
 
@@ -74,6 +78,7 @@ class Metrics:
             "flowtally_build_info", "What is running; always 1.", "version", "python"
         )
         build.labels(__version__, platform.python_version()).set(1)
+        registry.register(_LogCollector(counts))
 
     def _histogram(
         self,
@@ -144,3 +149,25 @@ class Metrics:
 
 def _method(method: str) -> str:
     return method if method in _METHODS else "other"
+
+
+class _LogCollector(Collector):
+    """What the log counts by itself, as it is when it is asked for."""
+
+    def __init__(self, log: LogCounts) -> None:
+        self._log = log
+
+    def collect(self) -> Iterable[CounterMetricFamily]:
+        events = CounterMetricFamily(
+            "flowtally_log_events",
+            "Events logged, those held back among them.",
+            labels=["level"],
+        )
+        for level in LOG_LEVELS:
+            events.add_metric([level], self._log.events[level])
+        yield events
+        yield CounterMetricFamily(
+            "flowtally_log_suppressed",
+            "Events held back because the same was logged again and again.",
+            value=self._log.suppressed,
+        )

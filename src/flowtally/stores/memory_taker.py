@@ -133,7 +133,15 @@ class SnapshotTaker:
                 # again. Otherwise the task would end, and no snapshot be taken any more.
                 why = str(error) or type(error).__name__
                 self._error = f"a snapshot could not be written: {why}"
-                logger.warning("snapshot failed", extra={"error": why})
+                logger.warning(
+                    "snapshot failed",
+                    exc_info=error,
+                    extra={
+                        "purpose": "write a snapshot",
+                        "folder": str(self.settings.folder),
+                        "error": why,
+                    },
+                )
                 raise DataFolderError(self._error) from error
             took_s = self._clock.monotonic_s() - began_s
             self._last, self._error = taken, ""

@@ -27,6 +27,7 @@ in_flight_bytes_max   268435456                                default
 pending_bytes_max     1073741824                               default
 log_format            auto                                     default
 log_level             info                                     default
+log_levels                                                     default
 access_log            false                                    --access-log
 kernel                true                                     default
 """

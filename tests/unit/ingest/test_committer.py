@@ -8,12 +8,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Sequence
+from contextvars import ContextVar
 from typing import Any
 
 import pytest
 
+from flowtally import limits
 from flowtally.clock import ManualClock
-from flowtally.errors import KeyReused, NotAccepting, Overloaded
+from flowtally.errors import CommitFailed, KeyReused, NotAccepting, Overloaded
 from flowtally.ingest.committer import Committer, CommitterLimits
 from flowtally.model import Batch, PartHealth, Receipt, Tally
 from flowtally.ports import FlowSink
@@ -177,7 +179,11 @@ def test_a_failed_commit_is_told_to_its_group_and_the_next_one_is_tried(
         tasks += await submitted(committer, [batch("a"), batch("b")])
         sink.released.set()
         answers = await asyncio.gather(*tasks, return_exceptions=True)
-        assert [type(answer) for answer in answers] == [NotAccepting] * 3
+        assert [answer.commit for answer in answers if isinstance(answer, CommitFailed)] == [
+            1,
+            2,
+            2,
+        ]
         assert {str(answer) for answer in answers} == {
             "the batch could not be stored; see the server's log"
         }
@@ -188,6 +194,59 @@ def test_a_failed_commit_is_told_to_its_group_and_the_next_one_is_tried(
         told(story)
     assert [line.getMessage() for line in caplog.records] == ["commit failed"] * 2
     assert "a secret of the house" in caplog.text
+    last = vars(caplog.records[-1])
+    assert (last["purpose"], last["commit"]) == ("store a group of batches", 2)
+    assert (last["batches"], last["batch_ids"], last["request_ids"]) == (2, ["a", "b"], [])
+
+
+def test_a_failed_commit_names_its_requests_as_far_as_a_line_has_room(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    count = limits.LOG_GROUP_REQUEST_IDS_MAX + 50
+
+    async def story() -> None:
+        sink = RecordingSink()
+        sink.failure = NotAccepting("the disk is full", retry_after_s=7)
+        sink.failure.__cause__ = OSError("no space")
+        sink.released.clear()
+        committer = Committer(sink, ManualClock())
+        tasks = await submitted(committer, [batch("first")])
+        await sink.taken(1)
+        tasks += [
+            asyncio.create_task(committer.submit(batch(f"b{number}"), f"r{number}"))
+            for number in range(count)
+        ]
+        await asyncio.sleep(0)
+        sink.released.set()
+        for answer in await asyncio.gather(*tasks, return_exceptions=True):
+            assert isinstance(answer, CommitFailed)
+            assert (str(answer), answer.retry_after_s) == ("the disk is full", 7)
+
+    with caplog.at_level(logging.ERROR):
+        told(story)
+    line = vars(caplog.records[-1])
+    assert line["batches"] == count
+    assert line["batch_ids"] == [f"b{number}" for number in range(limits.LOG_IDS_MAX)]
+    assert line["request_ids"] == [f"r{n}" for n in range(limits.LOG_GROUP_REQUEST_IDS_MAX)]
+    assert "no space" in caplog.text
+
+
+def test_a_commit_is_in_no_requests_name() -> None:
+    """Whoever came first has the task made, which commits what others send as well."""
+    named: ContextVar[str] = ContextVar("named", default="nobody")
+
+    class NamingSink(RecordingSink):
+        async def write(self, batches: Sequence[Batch]) -> Sequence[Receipt | KeyReused]:
+            self.groups.append([named.get()])
+            return await super().write(batches)
+
+    async def story() -> None:
+        sink = NamingSink()
+        named.set("the first")
+        await Committer(sink, ManualClock()).submit(batch("one"))
+        assert sink.groups[0] == ["nobody"]
+
+    told(story)
 
 
 def test_what_the_sink_says_of_itself_is_passed_on_as_it_is() -> None:

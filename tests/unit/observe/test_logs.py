@@ -1,4 +1,4 @@
-"""Log lines: whole, and not to be forged."""
+"""Where lines go, which are held back, and what is counted."""
 
 from __future__ import annotations
 
@@ -6,81 +6,28 @@ import asyncio
 import io
 import json
 import logging
+import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
-from flowtally.observe.logs import HumanFormatter, JsonFormatter, request_id_of_task, set_up
-
-EVIL = 'a\nb\r\x00\x1b[31m\x85\u2028"{}\u202e \ud800é'
-
-
-def made(message: str = "event", **fields: object) -> logging.LogRecord:
-    record = logging.makeLogRecord(
-        {"name": "flowtally.test", "levelname": "INFO", "msg": message, "created": 0.25}
-    )
-    vars(record).update(fields)
-    return record
-
-
-def test_a_json_line() -> None:
-    assert json.loads(JsonFormatter().format(made(count=3, nothing=None))) == {
-        "ts": "1970-01-01T00:00:00.250Z",
-        "level": "info",
-        "logger": "flowtally.test",
-        "event": "event",
-        "count": 3,
-    }
-
-
-def test_a_line_for_a_person() -> None:
-    text = HumanFormatter().format(made(count=3, name_of_app="a b"))
-    assert text == "00:00:00.250 info     event count=3 name_of_app='a b'"
-
-
-@pytest.mark.parametrize("formatter", [JsonFormatter(), HumanFormatter()])
-def test_a_hostile_value_stays_within_its_line(formatter: logging.Formatter) -> None:
-    text = formatter.format(made(value=EVIL))
-    assert len(text.splitlines()) == 1
-    assert text.isascii() and text.isprintable()
-
-
-def test_a_hostile_value_can_be_read_back() -> None:
-    assert json.loads(JsonFormatter().format(made(value=EVIL)))["value"] == EVIL
-
-
-def test_a_value_that_json_does_not_know_is_written_as_text() -> None:
-    assert (
-        json.loads(JsonFormatter().format(made(path=io.UnsupportedOperation("x"))))["path"] == "x"
-    )
-
-
-@pytest.mark.parametrize("formatter", [JsonFormatter(), HumanFormatter()])
-def test_an_exception_is_shown(formatter: logging.Formatter) -> None:
-    try:
-        raise ValueError("why")
-    except ValueError as error:
-        record = made(exc_info=(ValueError, error, error.__traceback__))
-    assert "ValueError: why" in formatter.format(record)
-
-
-def test_the_request_is_named() -> None:
-    token = request_id_of_task.set("req-1")
-    try:
-        line = json.loads(JsonFormatter().format(made()))
-    finally:
-        request_id_of_task.reset(token)
-    assert line["request_id"] == "req-1"
-    assert "request_id" not in json.loads(JsonFormatter().format(made()))
+from flowtally import limits
+from flowtally.clock import ManualClock
+from flowtally.observe.log_levels import apply_levels
+from flowtally.observe.log_lines import request_id_of_task
+from flowtally.observe.logs import TurnHandler, counts, set_up
 
 
 @pytest.fixture
 def root() -> Iterator[logging.Logger]:
-    """The root logger, as it was afterwards."""
+    """The root logger; all is as it was afterwards."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     yield root
     root.handlers[:] = handlers
+    apply_levels("warning", {}, access_log=True)
     root.setLevel(level)
 
 
@@ -149,3 +96,184 @@ def test_a_log_that_cannot_be_written_stops_nothing(root: logging.Logger) -> Non
     for stream in (Full(), closed):
         set_up("json", "info", stream)
         asyncio.run(turn())
+
+
+def lines_of(stream: io.StringIO) -> list[dict[str, Any]]:
+    """What was written since the last time."""
+    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    stream.seek(0)
+    stream.truncate()
+    return lines
+
+
+@dataclass
+class Log:
+    """A log that is set up, at a time that stands still."""
+
+    stream: io.StringIO
+    clock: ManualClock
+    handler: TurnHandler
+
+    def lines(self) -> list[dict[str, Any]]:
+        return lines_of(self.stream)
+
+
+@pytest.fixture
+def log(root: logging.Logger) -> Log:
+    stream, clock = io.StringIO(), ManualClock()
+    return Log(stream, clock, set_up("json", "info", stream, clock=clock))
+
+
+def test_what_repeats_is_held_back_and_told_once_the_interval_is_over(log: Log) -> None:
+    logger = logging.getLogger("flowtally.test")
+    before = counts.events["warning"], counts.suppressed
+    for number in range(limits.LOG_REPEATS_MAX + 7):
+        logger.warning("again", extra={"number": number})
+    assert [line["number"] for line in log.lines()] == list(range(limits.LOG_REPEATS_MAX))
+    log.handler.tell_repeats()
+    assert log.lines() == []
+    log.clock.advance_ms(int(limits.LOG_REPEATS_INTERVAL_S * 1000))
+    log.handler.tell_repeats()
+    [line] = log.lines()
+    assert (line["event"], line["level"], line["logger"], line["repeated"]) == (
+        "again",
+        "warning",
+        "flowtally.test",
+        7,
+    )
+    logger.warning("again", extra={"number": -1})
+    assert [line["number"] for line in log.lines()] == [-1]
+    log.handler.tell_repeats(at_once=True)
+    assert log.lines() == []
+    assert counts.events["warning"] - before[0] == limits.LOG_REPEATS_MAX + 8
+    assert counts.suppressed - before[1] == 7
+
+
+def test_how_often_is_told_before_the_event_is_written_again(log: Log) -> None:
+    logger = logging.getLogger("flowtally.test")
+    for _ in range(limits.LOG_REPEATS_MAX + 1):
+        logger.error("again")
+    log.lines()
+    log.clock.advance_ms(int(limits.LOG_REPEATS_INTERVAL_S * 1000))
+    logger.error("again", extra={"number": 1})
+    assert [line.get("repeated") or line["number"] for line in log.lines()] == [1, 1]
+
+
+def test_another_event_is_not_held_back_with_one_that_repeats(log: Log) -> None:
+    def fail(kind: type[Exception]) -> None:
+        try:
+            raise kind("why")
+        except kind as error:
+            logging.getLogger("flowtally.test").error("failed", exc_info=error)
+
+    for _ in range(100):
+        fail(ValueError)
+    log.lines()
+    fail(KeyError)
+    logging.getLogger("flowtally.other").error("failed")
+    logging.getLogger("flowtally.test").critical("failed")
+    logging.getLogger("flowtally.test").error("failed otherwise")
+    assert len(log.lines()) == 4
+
+
+def test_what_is_no_trouble_is_never_held_back(log: Log) -> None:
+    for _ in range(100):
+        logging.getLogger("flowtally.test").info("fine")
+    assert len(log.lines()) == 100
+
+
+def test_the_requests_of_what_is_held_back_are_named(log: Log) -> None:
+    for number in range(limits.LOG_REPEATS_MAX + 20):
+        token = request_id_of_task.set(f"req-{number}")
+        logging.getLogger("flowtally.test").error("again")
+        request_id_of_task.reset(token)
+    log.lines()
+    token = request_id_of_task.set("another")
+    log.handler.tell_repeats(at_once=True)
+    request_id_of_task.reset(token)
+    [line] = log.lines()
+    assert line["request_ids"] == [
+        f"req-{limits.LOG_REPEATS_MAX + number}" for number in range(limits.LOG_IDS_MAX)
+    ]
+    assert "request_id" not in line
+
+
+def test_the_table_of_what_repeats_has_a_bound_and_loses_no_count(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "LOG_KINDS_MAX", 3)
+    logger = logging.getLogger("flowtally.test")
+    for _ in range(limits.LOG_REPEATS_MAX + 4):
+        logger.error("again")
+    log.lines()
+    for number in range(3):
+        logger.error(f"event {number}")
+    assert [line.get("repeated") for line in log.lines()] == [None, None, 4, None]
+
+
+def test_threads_lose_no_event(log: Log) -> None:
+    before = counts.events["error"], counts.suppressed
+
+    def shout() -> None:
+        for _ in range(500):
+            logging.getLogger("flowtally.test").error("again")
+
+    threads = [threading.Thread(target=shout) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    log.handler.tell_repeats(at_once=True)
+    *written, last = log.lines()
+    assert len(written) == limits.LOG_REPEATS_MAX
+    assert len(written) + last["repeated"] == 2000
+    assert counts.events["error"] - before[0] == 2000
+    assert counts.suppressed - before[1] == last["repeated"]
+
+
+def test_what_cannot_be_written_is_told_in_a_line_of_its_own(log: Log) -> None:
+    class Evil:
+        def __str__(self) -> str:
+            raise ValueError("\nforged")
+
+    logging.getLogger("flowtally.test").info("event", extra={"value": Evil()})
+    assert [(line["event"], line["of"]) for line in log.lines()] == [
+        ("an event could not be written", "flowtally.test (ValueError)"),
+    ]
+
+
+def test_other_settings_are_taken_on_while_it_runs(log: Log) -> None:
+    journal = logging.getLogger("flowtally.ingest.journal")
+    applier = logging.getLogger("flowtally.stores.duckdb.applier")
+    access = logging.getLogger("flowtally.access")
+
+    def heard() -> list[str]:
+        for logger in (journal, applier, access):
+            logger.debug(f"{logger.name} debug")
+            logger.info(f"{logger.name} info")
+            logger.critical(f"{logger.name} critical")
+        found = [line["event"].rpartition(".")[2] for line in log.lines()]
+        log.handler.tell_repeats(at_once=True)
+        return found
+
+    everything = [
+        f"{name} {level}"
+        for name in ("journal", "applier", "access")
+        for level in ("debug", "info", "critical")
+    ]
+    log.handler.configure("json", "debug", {}, access_log=True)
+    assert heard() == everything
+    log.handler.configure("json", "debug", {"journal": "info", "applier": "error"}, False)
+    assert heard() == ["journal info", "journal critical", "applier critical"]
+    log.handler.configure("json", "error", {"journal": "debug", "access": "info"}, True)
+    assert heard() == [
+        *everything[:3],
+        "applier critical",
+        "access info",
+        "access critical",
+    ]
+    log.handler.configure("human", "info", {"journal": "off"}, True)
+    journal.critical("silence")
+    access.info("for a person")
+    assert log.stream.getvalue().endswith(" info     for a person\n")
+    assert "silence" not in log.stream.getvalue()

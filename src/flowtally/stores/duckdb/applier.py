@@ -82,6 +82,8 @@ class Applier:
         self._closing = False
         self._settled = False
         self._believed = True
+        self._purpose = ""
+        """What the thread does, or did when it failed."""
         self._busy_s = clock.monotonic_s()
         self._thread: threading.Thread | None = None
 
@@ -176,6 +178,7 @@ class Applier:
         if not self._believed:
             self._open_anew()
         if not self._settled:
+            self._purpose = "settle the log"
             # Gives the log something to settle even where it is empty: the last run's checkpoint
             # may have written the file's header and failed to sync it.
             self._database.writer.execute("UPDATE state SET applied = applied")
@@ -196,15 +199,18 @@ class Applier:
         quiet = self._clock.monotonic_s() - self._busy_s > QUIET_S
         due = None if closing else self.counts.due(quiet, self._clock.arrival_hour())
         if due is not None:
+            self._purpose = "compact rows"
             compact(self._database.writer, due, self.counts, self._on_step)
             self.compactions += 1
         if self._database.log_bytes() > (0 if quiet or closing else CHECKPOINT_BYTES):
+            self._purpose = "make a checkpoint"
             self._database.settle()
             self._on_step("checkpoint.done")
 
     def _open_anew(self) -> None:
         """After a failure only what the disk says is believed. While the disk is full there is
         nothing to be won by it, and reads can go on from what is open."""
+        self._purpose = "open the file anew"
         if self._folder.free_bytes() < _ROOM_BYTES_MIN:
             raise OSError(errno.ENOSPC, "the disk is full")
         self._settled = False
@@ -216,15 +222,19 @@ class Applier:
         self._believed = True
 
     def _apply_some(self) -> None:
+        self._purpose = f"read what waits after batch {self.applied}"
         pending = self._journal.pending(self.applied, limits.APPLY_BYTES_MAX)
         assert pending, "the journal promises sequence numbers that it does not hold"
         self._on_step("apply.read")
         batches = _batches_before_expiry(pending)
         if batches:
+            self._purpose = f"apply batches {self.applied + 1} to {batches[-1].sequence}"
             self.counts.recent.update(apply_batches(self._database.writer, batches, self._on_step))
             self._note_applied(batches[-1].sequence)
+            logger.debug("applied", extra={"through": self.applied, "entries": len(batches)})
         if len(batches) < len(pending):
             expiry = pending[len(batches)]
+            self._purpose = f"apply expiry {expiry.sequence}"
             apply_expiry(self._database.writer, expiry, self.counts, self._on_step)
             self._revisions.forget(expiry.sequence)
             self._note_applied(expiry.sequence)
@@ -250,7 +260,11 @@ class Applier:
         first = self.failure is None
         self.failure = f"the store failed: {(str(error) or repr(error)).splitlines()[0]}"
         if first:
-            logger.critical("store failed", exc_info=error)
+            logger.critical(
+                "store failed",
+                exc_info=error,
+                extra={"purpose": self._purpose, "path": str(self._database.path)},
+            )
         if not (isinstance(error, DamagedData) and self._believed):
             # At once, not at the next attempt: a failure can invalidate what is open, and reads go
             # on. Not where the journal is what is damaged.

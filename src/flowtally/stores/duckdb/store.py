@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -163,15 +163,7 @@ class DuckdbStore(FlowStore):
         return await self._read(Snapshot.hours)
 
     async def ledger(self) -> Ledger:
-        for attempt in range(_READ_ATTEMPTS):
-            try:
-                return await self.applier.run_between(self._ledger)
-            except duckdb.Error as error:
-                await self._after_failed_read(attempt, error)
-            except DamagedData as error:
-                # It is in the log already, and nothing that is tried again could mend it.
-                raise NotAccepting(_UNREADABLE, retry_after_s=5) from error
-        raise NotAccepting(_UNREADABLE, retry_after_s=5)
+        return await self._patiently(lambda: self.applier.run_between(self._ledger))
 
     def _ledger(self) -> Ledger:
         # Both of one moment: a commit between the two would be accepted and nowhere else.
@@ -201,21 +193,26 @@ class DuckdbStore(FlowStore):
                 with snapshot(self.database, pending) as now:
                     return query(now)
 
+        loop = asyncio.get_running_loop()
+        return await self._patiently(lambda: loop.run_in_executor(readers, read))
+
+    async def _patiently(self, read: Callable[[], Awaitable[Answer]]) -> Answer:
+        """Reads, several times where it must be: the applier may be opening the database anew."""
+        failed: Exception | None = None
         for attempt in range(_READ_ATTEMPTS):
             try:
-                return await asyncio.get_running_loop().run_in_executor(readers, read)
+                return await read()
             except duckdb.Error as error:
-                await self._after_failed_read(attempt, error)
+                failed = error
             except DamagedData as error:
-                # It is in the log already, and nothing that is tried again could mend it.
-                raise NotAccepting(_UNREADABLE, retry_after_s=5) from error
-        raise NotAccepting(_UNREADABLE, retry_after_s=5)
-
-    async def _after_failed_read(self, attempt: int, error: duckdb.Error) -> None:
-        """The applier may be opening the database anew: worth another attempt."""
-        if attempt == 0:
-            logger.warning("read failed, and is tried again", exc_info=error)
-        await asyncio.sleep(_READ_RETRY_S)
+                # Nothing that is tried again could mend it.
+                failed = error
+                break
+            if attempt == 0:
+                logger.warning("read failed, and is tried again", exc_info=failed)
+            await asyncio.sleep(_READ_RETRY_S)
+        logger.error("read failed", exc_info=failed)
+        raise NotAccepting(_UNREADABLE, retry_after_s=5) from failed
 
     def health(self) -> Sequence[PartHealth]:
         journal, disk = self.keeper.health()

@@ -216,13 +216,21 @@ class Aggregator:
         self._believed = True
 
     def _fail(self, error: BaseException) -> None:
-        first = self.failure is None
+        is_first = self.failure is None
         self.failure = f"the aggregation failed: {(str(error) or repr(error)).splitlines()[0]}"
         damaged = isinstance(error, DamagedData)
         damaged = damaged or (isinstance(error, sqlite3.Error) and is_damage(error))
         self.damage = self.failure if damaged else None
-        if first:
-            logger.critical("aggregation failed", exc_info=error)
+        if is_first:
+            first, last = self._runner.applied + 1, self._journal.last_sequence
+            logger.critical(
+                "aggregation failed",
+                exc_info=error,
+                extra={
+                    "purpose": f"sum batches {first} to {last}",
+                    "path": str(self._results.path),
+                },
+            )
         if isinstance(error, sqlite3.Error) and is_full(error):
             # The log still has what the run wrote and undid: that may be all the room there was.
             with suppress(sqlite3.Error, NotAccepting):

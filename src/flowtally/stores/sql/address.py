@@ -19,6 +19,10 @@ POSTGRES = "postgresql+psycopg"
 _MASK = "***"
 
 
+class DatabaseFault(Exception):
+    """What a database said, without the password; the cause of what is raised for it."""
+
+
 class Address:
     """A URL that can be used. Raises `SettingsError` for one that cannot."""
 
@@ -64,6 +68,12 @@ class Address:
         for secret in self._secrets():
             text = text.replace(secret, _MASK)
         return text
+
+    def masked(self, error: BaseException) -> Exception:
+        """An error as the log may show it: where it was raised, and what it says, `told`. A driver
+        may quote the password in its own."""
+        kind = type(getattr(error, "orig", None) or error).__name__
+        return DatabaseFault(f"{kind}: {self.told(error)}").with_traceback(error.__traceback__)
 
     def _query(self) -> list[tuple[str, str | tuple[str, ...]]]:
         return list(self.url.query.items())

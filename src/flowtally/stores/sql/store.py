@@ -137,7 +137,9 @@ class SqlStore(FlowStore):
                 with self._answered_within(limits.SQL_CHANGE_S):
                     yield
             except self.backend.errors as error:
-                raise NotAccepting(self._fail(purpose, error), retry_after_s=_RETRY_S) from None
+                detail = self._fail(purpose, error)
+                fault = self.backend.address.masked(error)
+                raise NotAccepting(detail, retry_after_s=_RETRY_S) from fault
 
     @contextmanager
     def _answered_within(self, seconds: float) -> Iterator[None]:
@@ -151,9 +153,11 @@ class SqlStore(FlowStore):
         failure = self.backend.failure_of(error)
         if self._failure is None or not self._failure.is_final:
             if self._failure is None:
+                address = self.backend.address
                 logger.critical(
                     "sql store failed",
-                    extra={"purpose": purpose, "error": self.backend.address.told(error)},
+                    exc_info=address.masked(error),
+                    extra={"purpose": purpose, "error": address.told(error)},
                 )
             self._failure = failure
         return failure.detail
@@ -206,8 +210,9 @@ class SqlStore(FlowStore):
         try:
             return await asyncio.shield(reading)
         except self.backend.errors as error:
-            logger.warning("read failed", extra={"error": self.backend.address.told(error)})
-            raise NotAccepting("the store cannot be read now", retry_after_s=_RETRY_S) from None
+            fault = self.backend.address.masked(error)
+            logger.warning("read failed", exc_info=fault)
+            raise NotAccepting("the store cannot be read now", retry_after_s=_RETRY_S) from fault
 
     def _forget_read(self, reading: asyncio.Task[Answer]) -> None:
         self._reads.discard(reading)
