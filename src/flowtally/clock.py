@@ -15,6 +15,8 @@ from flowtally.model import MILLISECONDS_PER_HOUR
 logger = logging.getLogger(__name__)
 
 _JUMP_MS_MIN = 60_000
+_JUMP_TOLD_MS_MIN = 5_000
+"""No clock that is only slewed, and no late look at it, is that far off between two looks."""
 _JUMP_HELD_S = 24 * 3_600.0
 
 
@@ -78,6 +80,37 @@ class Age:
         return self._clock.now_ms()
 
     def _offset_ms(self) -> int:
+        return self._clock.now_ms() - int(self._clock.monotonic_s() * 1000)
+
+
+class Jumps:
+    """Whether the wall clock was set while the service runs: `look` regularly, it compares both.
+
+    A jump matters until it was undone, or has stood for a day: then `Age` believes it too. Time
+    that a machine slept looks like a jump ahead.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self.jumped_ms = 0
+        """How far the clock is from where it would be had it not been set; 0: nowhere."""
+        self._clock = clock
+        self._offset_ms = self._offset_now_ms()
+        self._jumped_at_s = 0.0
+
+    def look(self) -> None:
+        """Compares what both clocks have gained since the last look."""
+        offset_ms, self._offset_ms = self._offset_ms, self._offset_now_ms()
+        step_ms = self._offset_ms - offset_ms
+        now_s = self._clock.monotonic_s()
+        if abs(step_ms) >= _JUMP_TOLD_MS_MIN:
+            self.jumped_ms += step_ms
+            self._jumped_at_s = now_s
+            logger.warning("the clock was set", extra={"seconds": round(step_ms / 1000)})
+        undone = abs(self.jumped_ms) < _JUMP_TOLD_MS_MIN
+        if undone or now_s - self._jumped_at_s >= _JUMP_HELD_S:
+            self.jumped_ms = 0
+
+    def _offset_now_ms(self) -> int:
         return self._clock.now_ms() - int(self._clock.monotonic_s() * 1000)
 
 

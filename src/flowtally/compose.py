@@ -18,7 +18,9 @@ from flowtally.ingest.admission import Admission
 from flowtally.ingest.committer import Committer
 from flowtally.limits import BodyLimits
 from flowtally.model import MILLISECONDS_PER_HOUR
+from flowtally.observe.ledger_check import LedgerCheck
 from flowtally.observe.metrics import Metrics
+from flowtally.observe.watch import Watch
 from flowtally.ports import FlowStore
 from flowtally.steps import OnStep, ignore
 from flowtally.wire import kernel
@@ -36,6 +38,8 @@ class Service:
         self.store = make_store(settings, clock, on_step)
         self.metrics = Metrics()
         self.committer = Committer(self.store, clock, observe_commit=self.metrics.observe_commit)
+        self.watch = Watch(clock, self.metrics.observe_lag)
+        self.ledger_check = LedgerCheck(self.store, clock)
         self.stopping = False
         self.app = App(
             Services(
@@ -49,12 +53,15 @@ class Service:
                 metrics=self.metrics,
                 stopping=lambda: self.stopping,
                 store_name=settings.store,
+                health_sources=(self.ledger_check.health, self.watch.health),
             )
         )
 
     async def start(self) -> None:
         """Opens the store. Raises `DataFolderError` and leaves nothing open if it cannot."""
         await self.store.start()
+        self.watch.start()
+        self.ledger_check.start()
 
     def announce(self, url: str) -> None:
         """Tells whoever finds the data folder taken where this service can be reached."""
@@ -69,6 +76,8 @@ class Service:
         self.drain()
         await self.committer.close()
         self.app.close()
+        await self.ledger_check.close()
+        await self.watch.close()
         await self.store.close()
 
 

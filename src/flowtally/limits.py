@@ -87,6 +87,8 @@ WAL_CHECKPOINT_BYTES = 16 * MIB
 emptied: a long log is long to read at a start, and in one piece long to copy."""
 DISK_FREE_BYTES_MIN = 64 * MIB
 """Below this nothing is acknowledged: a commit that could fill the disk is not begun."""
+DISK_FREE_BYTES_WARNING = 1 * GIB
+"""Below this `/health` warns, while there is time to make room."""
 
 # Applier, compaction, retention.
 APPLY_BYTES_MAX = 64 * MIB
@@ -106,6 +108,19 @@ READ_CACHE_BYTES_MAX = 64 * MIB
 
 PARTIAL_INTERVAL_MS = 5 * 60_000
 """An hour that changed so recently is marked partial: more of it is probably on its way."""
+
+# What the service watches of itself.
+EVENT_LOOP_LAG_S_MAX = 2.0
+"""Who waits so long for the event loop notices; `/health` warns."""
+LEDGER_CHECK_FIRST_S = 5.0
+LEDGER_CHECK_INTERVAL_S = 60.0
+LEDGER_REST = 200
+"""How many times as long as a count took no other is made."""
+LEDGER_CHECK_S_MAX = 120.0
+"""A count that takes longer is given up."""
+LEDGER_PENDING_BYTES_MAX = 64 * MIB
+LEDGER_MEMORY_FLOWS_MAX = 100_000
+"""What more would have to be counted at once is not counted in the background."""
 
 # Memory store.
 MEMORY_FLOWS_MAX = 20_000_000

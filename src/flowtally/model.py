@@ -225,14 +225,21 @@ def _add(accounts: Iterable[Account]) -> Account:
 class PartHealth:
     """How one part of the service is. `state` is "ok", "warning" or "error".
 
-    `beat_ms` is when the part last proved that it is alive (milliseconds since 1970);
-    `hint` says what to look at and names a page of the documentation.
+    `beat_s` is when the part last proved that it is alive, by having done something: on the
+    monotonic clock, so that no clock that is set makes a part look stuck, or a stuck one alive.
+    `hint` names the runbook, a page of the documentation.
     """
 
     name: str
     state: str
-    beat_ms: int
+    beat_s: float
     detail: str = ""
     last_error: str = ""
     hint: str = ""
     facts: dict[str, int | float | str | bool | None] = field(default_factory=dict)
+    beat_age_s_max: float = 10.0
+    """From this age on it is stuck; more only where what it is doing is known to take longer."""
+    needed_to_accept: bool = False
+    """Whether no batch can be acknowledged while it is stuck."""
+    is_stuck: bool = False
+    """It is silent for too long, or has ended although it should not have."""

@@ -114,6 +114,11 @@ class FlowSource(Component):
     async def hours(self) -> Sequence[HourSummary]:
         """The hours that hold at least one flow, in rising order."""
 
+    def counting_disturbs(self) -> str | None:
+        """Why `ledger` should not be asked now by whoever can wait: batches would have to, or
+        much memory would be taken. None where it disturbs nobody."""
+        return None
+
     @abstractmethod
     async def ledger(self) -> Ledger:
         """The account, as of one moment; `summed` is counted from the rows that reads see."""

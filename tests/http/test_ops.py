@@ -10,7 +10,7 @@ import pytest
 from flowtally import __version__
 from flowtally.model import PartHealth
 from flowtally.wire import kernel
-from tests.http.service import NOW_MS, Service, assert_problem, encoded, record
+from tests.http.service import Service, assert_problem, encoded, record
 
 JSON_PATHS = ["/livez", "/readyz", "/health", "/version", "/openapi.json"]
 PATHS = [*JSON_PATHS, "/metrics", "/docs", "/docs/problems", "/", "/v1/hours", "/v1/ledger"]
@@ -48,9 +48,19 @@ def test_not_ready_while_refusing(service: Service) -> None:
     assert (reply.status, reply.json()["reason"]) == (503, "the disk is full")
 
 
-def parts(*states: str, beat_ms: int = NOW_MS) -> Sequence[PartHealth]:
+def test_not_ready_while_a_part_that_is_needed_is_stuck(service: Service) -> None:
+    stuck = PartHealth("journal", "ok", -11.0, "detail", needed_to_accept=True)
+    service.replace(sink=SinkWith(service.store, health=[stuck]))
+    reply = service.get("/readyz")
+    assert reply.status == 503
+    assert reply.json()["reason"] == "the journal is stuck: no sign of life for 11 s; detail"
+    assert "flowtally_ready 0.0" in service.get("/metrics").body.decode().splitlines()
+
+
+def parts(*states: str, age_s: float = 0) -> Sequence[PartHealth]:
+    """Of a service that has just been made: its monotonic clock is at 0."""
     return [
-        PartHealth(f"part-{state}", state, beat_ms, "detail", "last error", "hint", {"fact": 7})
+        PartHealth(f"part-{state}", state, -age_s, "detail", "last error", "hint", {"fact": 7})
         for state in states
     ]
 
@@ -83,7 +93,7 @@ def test_the_worst_part_decides(
 
 
 def test_a_part_without_a_heartbeat_is_an_error(service: Service) -> None:
-    service.replace(sink=SinkWith(service.store, health=parts("ok", beat_ms=NOW_MS - 60_000)))
+    service.replace(sink=SinkWith(service.store, health=parts("ok", age_s=60)))
     reply = service.get("/health")
     part = reply.json()["parts"][0]
     assert (reply.status, part["state"], part["beat_age_ms"]) == (503, "error", 60_000)
@@ -110,7 +120,7 @@ def test_metrics(service: Service) -> None:
     service.get("/v1/flows?hour=1")
     service.get("/nowhere/at/all")
     service.request("BREW", "/v1/flows")
-    service.replace(sink=SinkWith(service.store, health=parts("warning", beat_ms=NOW_MS - 1500)))
+    service.replace(sink=SinkWith(service.store, health=parts("warning", age_s=1.5)))
     reply = service.get("/metrics")
     assert reply.header("content-type") == "text/plain; version=0.0.4; charset=utf-8"
     lines = reply.body.decode().splitlines()
@@ -127,7 +137,10 @@ def test_metrics(service: Service) -> None:
         "flowtally_in_flight_bytes 0.0",
         'flowtally_part_state{part="part-warning"} 1.0',
         'flowtally_part_beat_age_seconds{part="part-warning"} 1.5',
+        'flowtally_part_stuck{part="part-warning"} 0.0',
         'flowtally_part_fact{fact="fact",part="part-warning"} 7.0',
+        "flowtally_ready 1.0",
+        'flowtally_batches_rejected_total{reason="invalid-input"} 1.0',
     ):
         assert line in lines, line
 

@@ -18,7 +18,7 @@ from flowtally import limits
 from flowtally.api import write
 from flowtally.errors import NotAccepting
 from flowtally.limits import BodyLimits
-from flowtally.model import Batch, Receipt
+from flowtally.model import Batch, PartHealth, Receipt
 from flowtally.wire.decode import DecodedBody, decode_body
 from flowtally.wire.media import BodyFormat
 from tests.http.service import Hangup, Service, Silence, assert_problem, call, encoded, record
@@ -343,8 +343,8 @@ def test_a_body_cut_off_counts_nothing(service: Service) -> None:
 class StuckCommitter:
     """Never finishes, like a disk that hangs."""
 
-    queued = 0
-    busy_since_s = None
+    def health(self) -> Sequence[PartHealth]:
+        return ()
 
     async def submit(self, batch: Batch, request_id: str | None = None) -> Receipt:
         await asyncio.Event().wait()

@@ -14,7 +14,7 @@ import pytest
 from flowtally.wire.fields import NAME_FIELDS
 from tests.repo.files import ROOT, modules, name_of, nodes_of
 
-MODEL = ("model", "errors", "limits", "clock", "steps")
+MODEL = ("model", "errors", "limits", "clock", "steps", "heartbeat")
 ALLOWED: dict[str, tuple[str, ...]] = {
     "": (),
     **dict.fromkeys(MODEL, MODEL),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from flowtally.clock import Age, ManualClock, SystemClock
+from flowtally.clock import Age, Jumps, ManualClock, SystemClock
 
 HOUR_MS = 3_600_000
 
@@ -80,3 +80,38 @@ def test_age_follows_a_jump_back() -> None:
     assert age.now_ms() == clock.now_ms() - 2 * HOUR_MS
     clock.jump_ms(-2 * HOUR_MS)
     assert age.now_ms() == clock.now_ms()
+
+
+def told_jumps(*steps_ms: int) -> list[int]:
+    """How far the clock is said to be off after each step, with a minute between them."""
+    clock = ManualClock()
+    jumps = Jumps(clock)
+    found = []
+    for step_ms in steps_ms:
+        clock.jump_ms(step_ms)
+        clock.advance_ms(60_000)
+        jumps.look()
+        found.append(jumps.jumped_ms)
+    return found
+
+
+def test_a_clock_that_is_slewed_is_not_set() -> None:
+    assert told_jumps(*[4_999] * 100) == [0] * 100
+
+
+def test_a_jump_is_told_until_it_is_undone() -> None:
+    assert told_jumps(7_200_000, 0, -7_200_000, 0) == [7_200_000, 7_200_000, 0, 0]
+    assert told_jumps(-10_000, 0, 10_000) == [-10_000, -10_000, 0]
+
+
+def test_a_jump_is_told_for_a_day() -> None:
+    clock = ManualClock()
+    jumps = Jumps(clock)
+    clock.jump_ms(-3_600_000)
+    jumps.look()
+    clock.advance_ms(24 * 3_600_000 - 1)
+    jumps.look()
+    assert jumps.jumped_ms == -3_600_000
+    clock.advance_ms(1)
+    jumps.look()
+    assert jumps.jumped_ms == 0

@@ -17,12 +17,11 @@ from flowtally.api.problems import ACCEPTED, OK, UNHEALTHY, kinds
 from flowtally.api.routes import ROUTES
 from flowtally.api.services import Services
 from flowtally.model import PartHealth
-from flowtally.observe.health import with_stale_beats, worst
+from flowtally.observe.health import Health, worst
 from flowtally.wire import kernel
 from flowtally.wire.answers import timestamp
 
 _JSON = "application/json"
-_BEAT_MS_MAX = 10_000
 _HTML = "text/html; charset=utf-8"
 _PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 _HEAD = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Flowtally</title>
@@ -67,6 +66,11 @@ class Operations:
 
     def __init__(self, services: Services) -> None:
         self._services = services
+        self._health = Health(
+            services.clock,
+            (services.sink.health, *services.health_sources, services.committer.health),
+        )
+        services.metrics.watch_parts(self._health.parts, services.clock.monotonic_s)
 
     async def aggregate(self) -> Response:
         """Has all that was acknowledged brought into view now. Where that takes longer than a
@@ -84,26 +88,27 @@ class Operations:
 
     async def readyz(self) -> Response:
         """Whether a batch would be taken now."""
-        services = self._services
-        reason = "the service is stopping" if services.stopping() else services.sink.refusing()
+        reason = self._refusing()
         if reason is None:
             return _json({"status": "ready"})
         return _json({"status": "not ready", "reason": reason}, UNHEALTHY)
 
     async def health(self) -> Response:
         """How each part is; the worst decides."""
-        now_ms = self._services.clock.now_ms()
-        found = self._parts(now_ms)
+        clock = self._services.clock
+        found = self._health.parts()
         state = worst(found)
-        body = {"status": state, "parts": [_part(part, now_ms) for part in found]}
+        now_ms, now_s = clock.now_ms(), clock.monotonic_s()
+        body = {"status": state, "parts": [_part(part, now_ms, now_s) for part in found]}
         return _json(body, UNHEALTHY if state == "error" else OK)
 
     async def metrics(self) -> Response:
         """For Prometheus."""
         services = self._services
-        now_ms = services.clock.now_ms()
-        in_flight_bytes = services.admission.in_flight_bytes
-        services.metrics.note_parts(self._parts(now_ms), now_ms, in_flight_bytes)
+        admission = services.admission
+        services.metrics.note_admission(
+            self._refusing() is None, admission.in_flight_bytes, admission.refused_total
+        )
         return Response(services.metrics.text(), media_type=_PROMETHEUS)
 
     async def version(self) -> Response:
@@ -136,36 +141,20 @@ class Operations:
         )
         return Response(f"{_HEAD}<h1>Problems</h1><dl>{rows}</dl></html>", media_type=_HTML)
 
-    def _parts(self, now_ms: int) -> list[PartHealth]:
-        found = with_stale_beats(self._services.sink.health(), now_ms, _BEAT_MS_MAX)
-        return [*found, _committer_part(self._services, now_ms)]
+    def _refusing(self) -> str | None:
+        services = self._services
+        if services.stopping():
+            return "the service is stopping"
+        return services.sink.refusing() or self._health.refusing()
 
 
-def _committer_part(services: Services, now_ms: int) -> PartHealth:
-    committer = services.committer
-    busy_since_s = committer.busy_since_s
-    busy_s = 0.0 if busy_since_s is None else services.clock.monotonic_s() - busy_since_s
-    stuck = busy_s * 1000 > _BEAT_MS_MAX
-    return PartHealth(
-        "committer",
-        "error" if stuck else "ok",
-        now_ms if busy_since_s is None else now_ms - int(busy_s * 1000),
-        detail=f"{committer.queued} batches wait",
-        last_error=f"a commit has been under way for {busy_s:.0f} s" if stuck else "",
-        hint="docs/guides/operating.md#a-part-is-stuck" if stuck else "",
-        facts={
-            "queued_batches": committer.queued,
-            "refused_total": services.admission.refused_total,
-        },
-    )
-
-
-def _part(part: PartHealth, now_ms: int) -> dict[str, Any]:
+def _part(part: PartHealth, now_ms: int, now_s: float) -> dict[str, Any]:
+    age_ms = max(int((now_s - part.beat_s) * 1000), 0)
     return {
         "name": part.name,
         "state": part.state,
-        "beat": timestamp(part.beat_ms),
-        "beat_age_ms": max(now_ms - part.beat_ms, 0),
+        "beat": timestamp(now_ms - age_ms),
+        "beat_age_ms": age_ms,
         "detail": part.detail,
         "last_error": part.last_error,
         "hint": part.hint,

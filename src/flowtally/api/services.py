@@ -11,6 +11,7 @@ from flowtally.clock import Clock
 from flowtally.ingest.admission import Admission
 from flowtally.ingest.committer import Committer
 from flowtally.limits import BodyLimits
+from flowtally.observe.health import HealthSource
 from flowtally.observe.metrics import Metrics
 from flowtally.ports import FlowSink, FlowSource
 
@@ -29,6 +30,8 @@ class Services:
     metrics: Metrics
     stopping: Callable[[], bool]
     store_name: str
+    health_sources: tuple[HealthSource, ...] = ()
+    """Parts beside the sink and the committer."""
     answers: AnswerCache = field(
         default_factory=lambda: AnswerCache(limits.READ_CACHE_BYTES_MAX), init=False, compare=False
     )

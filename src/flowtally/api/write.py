@@ -125,7 +125,7 @@ class WriteEndpoint:
         bounds = self._services.bounds
         if coding is None:
             if sum(map(len, body)) <= min(limits.DECODE_INLINE_BYTES_MAX, bounds.decoded_bytes_max):
-                return decode_body(b"".join(body), form, bounds)
+                return _decode_pieces(body, None, form, bounds)
         elif sum(map(len, body)) <= limits.DECODE_CODED_INLINE_BYTES_MAX:
             # What is small may be large when it is decoded: that is found out on the way.
             with suppress(TooLarge):
@@ -162,12 +162,13 @@ class WriteEndpoint:
 
 
 def _decode_pieces(
-    body: list[bytes], decoder: BodyDecoder, form: BodyFormat, bounds: BodyLimits
+    body: list[bytes], decoder: BodyDecoder | None, form: BodyFormat, bounds: BodyLimits
 ) -> DecodedBody:
-    """Undoes the coding and reads the records; in a thread for all but small bodies."""
-    parts = [decoder.feed(piece) for piece in body]
-    parts.append(decoder.finish())
-    whole = b"".join(parts)
+    """Undoes the coding, if there is one, and reads the records; in a thread for all but small
+    bodies."""
+    if decoder is not None:
+        body = [*map(decoder.feed, body), decoder.finish()]
+    whole = b"".join(body)
     decoded = decode_body(whole, form, bounds)
     if logger.isEnabledFor(logging.DEBUG):
         logger.debug("body decoded", extra={"bytes": len(whole), "records": decoded.records})

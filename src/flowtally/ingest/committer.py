@@ -19,10 +19,14 @@ from itertools import islice
 from flowtally import limits
 from flowtally.clock import Clock
 from flowtally.errors import CommitFailed, NotAccepting, Overloaded
-from flowtally.model import Batch, Receipt
+from flowtally.heartbeat import PART_STUCK
+from flowtally.model import Batch, PartHealth, Receipt
 from flowtally.ports import FlowSink
 
 logger = logging.getLogger(__name__)
+
+_COMMIT_S_MAX = 10.0
+"""A commit that takes longer is stuck."""
 
 
 @dataclass(slots=True, eq=False)
@@ -66,7 +70,6 @@ class Committer:
         self._commit: asyncio.Task[None] | None = None
         self._closed = False
         self._commits = 0
-        self.beat_ms = clock.now_ms()
         self.busy_since_s: float | None = None
         """When the commit under way began, on the monotonic clock; None where none is."""
 
@@ -127,6 +130,26 @@ class Committer:
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.shield(self._commit)
 
+    def health(self) -> Sequence[PartHealth]:
+        """Whether a commit is under way for too long. Nothing runs where none is."""
+        now_s = self._clock.monotonic_s()
+        busy_since_s = self.busy_since_s
+        busy_s = 0.0 if busy_since_s is None else now_s - busy_since_s
+        stuck = busy_s > _COMMIT_S_MAX
+        return (
+            PartHealth(
+                "committer",
+                "error" if stuck else "ok",
+                now_s - busy_s,
+                detail=f"{self.queued} batches wait",
+                last_error=f"a commit has been under way for {busy_s:.0f} s" if stuck else "",
+                hint=PART_STUCK if stuck else "",
+                facts={"queued_batches": self.queued, "queued_flows": self._queue_rows},
+                needed_to_accept=True,
+                is_stuck=stuck,
+            ),
+        )
+
     async def _commit_all(self) -> None:
         try:
             while self._queue:
@@ -159,7 +182,6 @@ class Committer:
                 _settle(waiting.outcome, failure)
             return
         ended_s = self._clock.monotonic_s()
-        self.beat_ms = self._clock.now_ms()
         for waiting, outcome in zip(group, outcomes, strict=True):
             _settle(waiting.outcome, outcome)
         queue_s, commit_s = began_s - group[0].since_s, ended_s - began_s

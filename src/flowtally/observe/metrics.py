@@ -7,17 +7,25 @@ route templates and named outcomes, never what a client sent.
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    generate_latest,
+)
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
 from flowtally import __version__
-from flowtally.errors import BodyCutOff, InvalidInput, Unavailable
+from flowtally.errors import BodyCutOff, FlowtallyError, InvalidInput, Unavailable
 from flowtally.model import PartHealth, Receipt
-from flowtally.observe.health import STATES
 from flowtally.observe.logs import LogCounts, counts
+from flowtally.observe.part_metrics import PartMetrics, threads
 from flowtally.observe.request_durations import RequestDurations
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -63,17 +71,31 @@ class Metrics:
         self._in_flight = self._gauge(
             "flowtally_in_flight_bytes", "Bytes of bodies not yet answered."
         )
-        self._state = self._gauge(
-            "flowtally_part_state", "How a part is: 0 ok, 1 warning, 2 error.", "part"
+        self._ready = self._gauge("flowtally_ready", "1 while batches are taken, else 0.")
+        self._admission_refused = Counter(
+            "flowtally_admission_refused",
+            "Bodies that were turned away because too many bytes were in flight.",
+            registry=registry,
         )
-        self._beat_age = self._gauge(
-            "flowtally_part_beat_age_seconds",
-            "How long ago a part last proved that it is alive.",
-            "part",
+        self._rejected = Counter(
+            "flowtally_batches_rejected",
+            "Batches that were not acknowledged, by the reason that the sender was told.",
+            ["reason"],
+            registry=registry,
         )
-        self._fact = self._gauge(
-            "flowtally_part_fact", "What a part says of itself, as on /health.", "part", "fact"
+        self._lag = self._histogram(
+            "flowtally_event_loop_lag_seconds",
+            "How much later than it was due the event loop did something, looked at each second.",
         )
+        self.observe_lag = self._lag.observe
+        """Notes one look at the event loop."""
+        self._parts = PartMetrics()
+        registry.register(self._parts)
+        ProcessCollector(registry=registry)
+        self._gauge("flowtally_threads", "Threads, those of libraries included.").set_function(
+            threads
+        )
+        self._admission_refused_noted = 0
         build = self._gauge(
             "flowtally_build_info", "What is running; always 1.", "version", "python"
         )
@@ -95,8 +117,10 @@ class Metrics:
     def names(self) -> list[str]:
         """Every metric's name, as it is documented."""
         return sorted(
-            f"{metric.name}_total" if metric.type == "counter" else metric.name
-            for metric in self.registry.collect()
+            {
+                f"{metric.name}_total" if metric.type == "counter" else metric.name
+                for metric in (*self.registry.collect(), *self._parts.describe())
+            }
         )
 
     def observe_commit(self, batches: int, queue_s: float, commit_s: float) -> None:
@@ -131,16 +155,21 @@ class Metrics:
         elif isinstance(error, Unavailable):
             outcome = "unavailable"
         self._batches.labels(outcome).inc()
+        self._rejected.labels(reason_of(error)).inc()
 
-    def note_parts(self, parts: Iterable[PartHealth], now_ms: int, in_flight_bytes: int) -> None:
-        """Notes how the parts are at this moment."""
+    def watch_parts(
+        self, parts: Callable[[], Sequence[PartHealth]], now_s: Callable[[], float]
+    ) -> None:
+        """From now on the parts are asked at each scrape, how they are."""
+        self._parts.parts, self._parts.now_s = parts, now_s
+
+    def note_admission(self, ready: bool, in_flight_bytes: int, refused_total: int) -> None:
+        """Notes what comes in at this moment."""
+        self._ready.set(ready)
         self._in_flight.set(in_flight_bytes)
-        for part in parts:
-            self._state.labels(part.name).set(STATES.index(part.state))
-            self._beat_age.labels(part.name).set(max(now_ms - part.beat_ms, 0) / 1000)
-            for fact, value in part.facts.items():
-                if isinstance(value, int | float):
-                    self._fact.labels(part.name, fact).set(value)
+        new = refused_total - self._admission_refused_noted
+        self._admission_refused_noted = refused_total
+        self._admission_refused.inc(new)
 
     def text(self) -> bytes:
         """The Prometheus text format."""
@@ -171,3 +200,10 @@ class _LogCollector(Collector):
             "Events held back because the same was logged again and again.",
             value=self._log.suppressed,
         )
+
+
+def reason_of(error: Exception) -> str:
+    """What the sender is told, in short: the end of the problem's `type`."""
+    if not isinstance(error, FlowtallyError):
+        return "fault"
+    return re.sub(r"(?<!^)(?=[A-Z])", "-", type(error).__name__).lower()

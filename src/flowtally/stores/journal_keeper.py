@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -20,15 +21,20 @@ from typing import TypeVar
 from flowtally import limits
 from flowtally.clock import Clock
 from flowtally.errors import KeyReused, NotAccepting
+from flowtally.heartbeat import PART_STUCK, ended_part, how_ended
 from flowtally.ingest.journal import Journal
 from flowtally.ingest.journal_rows import Pending
 from flowtally.model import MILLISECONDS_PER_HOUR, Batch, PartHealth, Receipt
+from flowtally.stores.disk_space import DiskSpace
 from flowtally.stores.folder import DataFolder
 
 logger = logging.getLogger(__name__)
 
 _TIDY_INTERVAL_S = 1.0
-RUNBOOKS = "docs/guides/operating.md"
+_FOLD_BYTES_PER_S = 4 * limits.MIB
+"""Slower than any disk that would do; a long log is no stuck part."""
+_OLDEST_S_MAX = 5.0
+"""How long a round waits for the store to say what it has; then the next one asks again."""
 
 Answer = TypeVar("Answer")
 
@@ -61,14 +67,16 @@ class JournalKeeper:
         self._oldest = oldest
         self._thread: ThreadPoolExecutor | None = None
         self._tidying: asyncio.Task[None] | None = None
-        self._beat_ms = clock.now_ms()
+        self._disk = DiskSpace(folder.free_bytes, clock, periods.disk_free_bytes_min)
+        self._thread_beat_s = self._tidy_beat_s = clock.monotonic_s()
+        self._tidy_doing, self._tidy_s_max = "", 10.0
         self._error = ""
-        self._disk_free_bytes = 0
         self._looked_for_expiry_in: int | None = None
 
     def start(self) -> None:
         """Begins to tidy."""
-        self._disk_free_bytes = self._folder.free_bytes()
+        self._disk.look()
+        self._thread_beat_s = self._tidy_beat_s = self._clock.monotonic_s()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="flowtally-journal")
         self._tidying = asyncio.create_task(self._tidy_regularly(), name="journal-tidy")
 
@@ -103,14 +111,19 @@ class JournalKeeper:
             return "the store is closed"
         if self.journal.failure is not None:
             return self.journal.failure
-        if self._disk_free_bytes < self._periods.disk_free_bytes_min:
-            return f"the disk is nearly full: {self._disk_free_bytes} bytes are free"
-        return None
+        return self._disk.refusing()
 
     async def _in_thread(self, work: Callable[[], Answer]) -> Answer:
         if self._thread is None:
             raise NotAccepting("the store is closed")
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+        def run() -> Answer:
+            try:
+                return work()
+            finally:
+                self._thread_beat_s = self._clock.monotonic_s()
+
+        return await asyncio.get_running_loop().run_in_executor(self._thread, run)
 
     async def _tidy_regularly(self) -> None:
         while True:
@@ -122,22 +135,31 @@ class JournalKeeper:
                 if not self._error:
                     logger.warning("tidying failed", exc_info=error)
                 self._error = str(error) or repr(error)
-            self._beat_ms = self._clock.now_ms()
+            self._tidy_begins("")
             await asyncio.sleep(0 if more else _TIDY_INTERVAL_S)
 
     async def tidy(self) -> bool:
         """One round of what can wait; True if there is more to do at once."""
-        self._disk_free_bytes = self._folder.free_bytes()
+        self._tidy_begins("waits for the journal's thread")
+        self._disk.look()
         if self.journal.failure is not None:
-            if self._disk_free_bytes >= self._periods.disk_free_bytes_min:
-                await self._in_thread(self.journal.resume)
+            no_use = self._disk.is_nearly_full or self.journal.failure_is_final
+            # Where trying is of no use the thread is given nothing: it shows that it lives.
+            await self._in_thread((lambda: False) if no_use else self.journal.resume)
             return False
         more = await self._in_thread(lambda: self.journal.tidy(self._periods.batch_ids_keep_ms))
         if self.journal.log_bytes() > limits.WAL_CHECKPOINT_BYTES:
+            self._tidy_begins("brings the log into the journal", self.journal.log_bytes())
             await asyncio.to_thread(self.journal.fold_log)
             await self._in_thread(self.journal.empty_log)
+        self._tidy_begins("looks for what to expire")
         await self._expire()
         return more
+
+    def _tidy_begins(self, doing: str, log_bytes: int = 0) -> None:
+        self._tidy_doing = doing
+        self._tidy_s_max = 10.0 + log_bytes / _FOLD_BYTES_PER_S
+        self._tidy_beat_s = self._clock.monotonic_s()
 
     async def _expire(self) -> None:
         """Journals an expiry where something has become too old; looks once in an arrival hour."""
@@ -145,37 +167,53 @@ class JournalKeeper:
         if this_hour == self._looked_for_expiry_in:
             return
         before = expire_before(self.journal.age.now_ms(), self._periods.retention_ms)
-        oldest = await self._oldest()
+        try:
+            oldest = await asyncio.wait_for(self._oldest(), _OLDEST_S_MAX)
+        except TimeoutError:
+            return
         if oldest is not None and oldest < before:
             await self._in_thread(lambda: self.journal.journal_expiry(before))
         self._looked_for_expiry_in = this_hour
 
-    def health(self) -> tuple[PartHealth, PartHealth]:
-        """How the journal and the disk are."""
+    def health(self) -> tuple[PartHealth, ...]:
+        """How the journal, the tidying and the disk are."""
+        ended = how_ended(self._tidying)
+        return (self._journal_part(bool(ended)), self._tidying_part(ended), *self._disk.health())
+
+    def _journal_part(self, is_idle_unseen: bool) -> PartHealth:
         failure = self.journal.failure
-        nearly_full = self._disk_free_bytes < self._periods.disk_free_bytes_min
-        return (
-            PartHealth(
-                "journal",
-                "error" if failure else "ok",
-                self._beat_ms,
-                detail=f"{self.journal.pending_bytes} bytes wait to be summed",
-                last_error=failure or self._error,
-                hint=f"{RUNBOOKS}#the-journal-failed" if failure else "",
-                facts={
-                    "pending_bytes": self.journal.pending_bytes,
-                    "last_sequence": self.journal.last_sequence,
-                    "log_bytes": self.journal.log_bytes(),
-                },
-            ),
-            PartHealth(
-                "disk",
-                "error" if nearly_full else "ok",
-                self._beat_ms,
-                detail=f"{self._disk_free_bytes} bytes are free",
-                hint=f"{RUNBOOKS}#the-disk-is-full" if nearly_full else "",
-                facts={"free_bytes": self._disk_free_bytes},
-            ),
+        hint = "docs/runbooks/failed-sync.md"
+        if failure and not self.journal.failure_is_final:
+            hint = "docs/runbooks/disk-full.md"
+        return PartHealth(
+            "journal",
+            "error" if failure else "ok",
+            self._thread_beat_s,
+            detail=f"{self.journal.pending_bytes} bytes wait to be summed",
+            last_error=failure or "",
+            hint=hint if failure else "",
+            facts={
+                "pending_bytes": self.journal.pending_bytes,
+                "last_sequence": self.journal.last_sequence,
+                "log_bytes": self.journal.log_bytes(),
+            },
+            # Each round gives the thread something to do. Without rounds it may be idle for long;
+            # that a commit hangs is then told by the committer.
+            beat_age_s_max=math.inf if is_idle_unseen else 10.0,
+            needed_to_accept=True,
+        )
+
+    def _tidying_part(self, ended: str) -> PartHealth:
+        if ended:
+            return ended_part("tidying", self._tidy_beat_s, ended)
+        return PartHealth(
+            "tidying",
+            "warning" if self._error else "ok",
+            self._tidy_beat_s,
+            detail=self._tidy_doing or "idle between two rounds",
+            last_error=self._error,
+            hint=PART_STUCK if self._error else "",
+            beat_age_s_max=self._tidy_s_max,
         )
 
 

@@ -183,6 +183,11 @@ class MemoryStore(FlowStore):
             self._revisions[hour],
         )
 
+    def counting_disturbs(self) -> str | None:
+        if self._rows > limits.LEDGER_MEMORY_FLOWS_MAX:
+            return "every batch would wait for so many flows to be counted; /v1/ledger counts them"
+        return None
+
     async def ledger(self) -> Ledger:
         self._require_open()
         self._expire()
@@ -201,10 +206,10 @@ class MemoryStore(FlowStore):
         store = PartHealth(
             "store",
             "ok" if reason is None else "error",
-            self._clock.now_ms(),
+            self._clock.monotonic_s(),
             detail=_NOTHING_KEPT if snapshots is None else snapshots.settings.warning,
             last_error=reason or "",
-            hint="docs/guides/operating.md#the-memory-store-is-full" if reason else "",
+            hint="docs/runbooks/memory-store-full.md" if reason else "",
             facts={"rows": self._rows, "batch_ids": len(self._known)},
         )
         return (store,) if snapshots is None else (store, snapshots.health())

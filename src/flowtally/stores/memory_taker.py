@@ -16,6 +16,7 @@ from pathlib import Path
 
 from flowtally.clock import Clock
 from flowtally.errors import DataFolderError
+from flowtally.heartbeat import ended_part, how_ended
 from flowtally.model import PartHealth
 from flowtally.steps import OnStep
 from flowtally.stores.memory_snapshot import MemoryFolder
@@ -23,7 +24,9 @@ from flowtally.stores.memory_state import Arrival, Captured
 
 logger = logging.getLogger(__name__)
 
-_HINT = "docs/guides/operating.md#a-snapshot-failed"
+_HINT = "docs/runbooks/snapshot-failed.md"
+_FLOWS_PER_S_MIN = 20_000
+"""A machine that writes fewer is taken for stuck."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +87,8 @@ class SnapshotTaker:
         self._last_bytes = 0
         self._capture_ms = 0.0
         self._error = ""
+        self._writing_since_s: float | None = None
+        self._writing_s_max = 10.0
 
     async def open(self, now_ms: int) -> Captured:
         """Takes the folder; returns the state to start with. Raises `DataFolderError`."""
@@ -127,6 +132,8 @@ class SnapshotTaker:
                     self._last = taken
                     return
                 self._on_step("snapshot.captured")
+                self._writing_s_max = 10.0 + (state.flows + len(state.known)) / _FLOWS_PER_S_MIN
+                self._writing_since_s = self._clock.monotonic_s()
                 self._last_bytes = await asyncio.to_thread(self.folder.save, state)
             except Exception as error:
                 # Whatever it was (memory runs out where there is most to keep): told, and tried
@@ -143,6 +150,8 @@ class SnapshotTaker:
                     },
                 )
                 raise DataFolderError(self._error) from error
+            finally:
+                self._writing_since_s = None
             took_s = self._clock.monotonic_s() - began_s
             self._last, self._error = taken, ""
             logger.info(
@@ -172,21 +181,29 @@ class SnapshotTaker:
     def health(self) -> PartHealth:
         """How the last snapshot went. A failure is a warning: an error would bring some
         supervisors to kill the process, and with it what only the memory holds."""
+        now_s = self._clock.monotonic_s()
         last = self._last
         age_ms = 0 if last is None else max(self._clock.now_ms() - last.taken_ms, 0)
+        facts: dict[str, int | float | str | bool | None] = {
+            "sequence": 0 if last is None else last.sequence,
+            "flows": 0 if last is None else last.flows,
+            "bytes": self._last_bytes,
+            "stall_ms": round(self._capture_ms, 1),
+            "age_ms": None if last is None else age_ms,
+        }
+        ended = "" if self._stop.is_set() else how_ended(self._task)
+        if ended:
+            return ended_part("snapshot", now_s, ended, facts)
         return PartHealth(
             "snapshot",
             "warning" if self._error else "ok",
-            self._clock.now_ms(),
+            # Between two of them it is the event loop's timer that lives.
+            now_s if self._writing_since_s is None else self._writing_since_s,
             detail="no snapshot yet"
             if last is None
             else f"the last snapshot was taken {age_ms / 1000:.0f} s ago",
             last_error=self._error,
             hint=_HINT if self._error else "",
-            facts={
-                "sequence": 0 if last is None else last.sequence,
-                "flows": 0 if last is None else last.flows,
-                "bytes": self._last_bytes,
-                "stall_ms": round(self._capture_ms, 1),
-            },
+            facts=facts,
+            beat_age_s_max=self._writing_s_max,
         )

@@ -400,12 +400,35 @@ def test_a_commit_is_measured_from_its_oldest_batch() -> None:
         assert committer.busy_since_s == clock.monotonic_s()
         tasks += await submitted(committer, [batch("a")])
         clock.advance_ms(2_000)
+        [part] = committer.health()
+        assert (part.state, part.beat_s, part.detail) == ("ok", 0.0, "1 batches wait")
         tasks += await submitted(committer, [batch("b")])
         sink.released.set()
         await asyncio.gather(*tasks)
         assert measured == [(1, 0.0, 2.0), (2, 2.0, 0.0)]
-        assert committer.beat_ms == clock.now_ms()
         await committer.close()
         assert committer.busy_since_s is None
+
+    told(story)
+
+
+def test_a_commit_that_hangs_is_an_error() -> None:
+    async def story() -> None:
+        sink, clock = RecordingSink(), ManualClock()
+        committer = Committer(sink, clock)
+        [idle] = committer.health()
+        assert (idle.state, idle.is_stuck) == ("ok", False)
+        sink.released.clear()
+        [task] = await submitted(committer, [batch("first")])
+        await sink.taken(1)
+        clock.advance_ms(10_001)
+        [part] = committer.health()
+        assert (part.state, part.is_stuck, part.needed_to_accept) == ("error", True, True)
+        assert part.last_error == "a commit has been under way for 10 s"
+        assert part.hint == "docs/runbooks/part-stuck.md"
+        sink.released.set()
+        await task
+        assert committer.health()[0].state == "ok"
+        await committer.close()
 
     told(story)

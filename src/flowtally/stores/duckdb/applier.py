@@ -25,8 +25,10 @@ from typing import TypeVar
 from flowtally import limits
 from flowtally.clock import Clock
 from flowtally.errors import DamagedData, NotAccepting
+from flowtally.heartbeat import ended_part, how_ended
 from flowtally.ingest.journal import Journal
 from flowtally.ingest.journal_rows import Pending
+from flowtally.model import PartHealth
 from flowtally.steps import OnStep
 from flowtally.stores.duckdb.apply import apply_batches
 from flowtally.stores.duckdb.compaction import QUIET_S, RowCounts, compact
@@ -40,6 +42,9 @@ logger = logging.getLogger(__name__)
 CHECKPOINT_BYTES = 64 * limits.MIB
 """DuckDB's log is brought into its file from this size, or when nothing else is to be done."""
 _RETRY_S = 1.0
+_ROWS_PER_S_MIN = 100_000
+_BYTES_PER_S_MIN = 2 * limits.MIB
+"""A machine that does less is taken for stuck."""
 _ROOM_BYTES_MIN = 8 * limits.MIB
 
 Answer = TypeVar("Answer")
@@ -67,9 +72,12 @@ class Applier:
         self.applied = 0
         """Everything up to this sequence number is durable in DuckDB."""
         self.failure: str | None = None
-        self.beat_ms = clock.now_ms()
+        self.beat_s = clock.monotonic_s()
         self.counts = RowCounts()
         self.compactions = 0
+        self.compaction_s = 0.0
+        """How long all of them took together."""
+        self._doing, self._doing_s_max = "idle", 10.0
         self._journal = journal
         self._database = database
         self._folder = folder
@@ -82,7 +90,6 @@ class Applier:
         self._closing = False
         self._settled = False
         self._believed = True
-        self._purpose = ""
         """What the thread does, or did when it failed."""
         self._busy_s = clock.monotonic_s()
         self._thread: threading.Thread | None = None
@@ -155,16 +162,24 @@ class Applier:
                 self._changed.wait_for(self._is_wanted, timeout=limits.APPLY_INTERVAL_S)
                 closing = self._closing
                 jobs, self._jobs = self._jobs, []
-            self.beat_ms = self._clock.now_ms()
+            self._begin("idle")
             try:
                 self._step(closing)
                 self.failure = None
             except BaseException as error:
                 self._fail(error)
+            self._begin("count rows", rows=self.counts.total if jobs else 0)
             for job in jobs:
                 job()
             if closing:
                 return
+
+    def _begin(self, doing: str, rows: int = 0, count_bytes: int = 0) -> None:
+        """A beat; what is begun may take as long as so many rows or bytes take a slow machine,
+        until it counts as stuck: nothing can beat inside one statement of DuckDB's."""
+        self._doing = doing
+        self._doing_s_max = 10.0 + rows / _ROWS_PER_S_MIN + count_bytes / _BYTES_PER_S_MIN
+        self.beat_s = self._clock.monotonic_s()
 
     def _is_wanted(self) -> bool:
         if self._closing or self._jobs:
@@ -178,7 +193,7 @@ class Applier:
         if not self._believed:
             self._open_anew()
         if not self._settled:
-            self._purpose = "settle the log"
+            self._begin("settle the log", count_bytes=self._database.log_bytes())
             # Gives the log something to settle even where it is empty: the last run's checkpoint
             # may have written the file's header and failed to sync it.
             self._database.writer.execute("UPDATE state SET applied = applied")
@@ -199,21 +214,28 @@ class Applier:
         quiet = self._clock.monotonic_s() - self._busy_s > QUIET_S
         due = None if closing else self.counts.due(quiet, self._clock.arrival_hour())
         if due is not None:
-            self._purpose = "compact rows"
-            compact(self._database.writer, due, self.counts, self._on_step)
-            self.compactions += 1
-        if self._database.log_bytes() > (0 if quiet or closing else CHECKPOINT_BYTES):
-            self._purpose = "make a checkpoint"
+            self._compact(due)
+        log_bytes = self._database.log_bytes()
+        if log_bytes > (0 if quiet or closing else CHECKPOINT_BYTES):
+            self._begin("make a checkpoint", count_bytes=log_bytes)
             self._database.settle()
             self._on_step("checkpoint.done")
+
+    def _compact(self, arrival_hour: int) -> None:
+        rows = self.counts.recent[arrival_hour] + self.counts.base[arrival_hour]
+        self._begin(f"compact {rows} rows", rows=rows)
+        compact(self._database.writer, arrival_hour, self.counts, self._on_step)
+        self.compactions += 1
+        self.compaction_s += self._clock.monotonic_s() - self.beat_s
 
     def _open_anew(self) -> None:
         """After a failure only what the disk says is believed. While the disk is full there is
         nothing to be won by it, and reads can go on from what is open."""
-        self._purpose = "open the file anew"
         if self._folder.free_bytes() < _ROOM_BYTES_MIN:
             raise OSError(errno.ENOSPC, "the disk is full")
         self._settled = False
+        # Reads under way are waited for, and the log is read.
+        self._begin("open the file anew", count_bytes=self._database.log_bytes())
         self._database.close()
         self._database.open(self._journal.folder_id, self._journal.discarded_through)
         self._load()
@@ -222,19 +244,22 @@ class Applier:
         self._believed = True
 
     def _apply_some(self) -> None:
-        self._purpose = f"read what waits after batch {self.applied}"
+        self._begin(f"read what waits after batch {self.applied}")
         pending = self._journal.pending(self.applied, limits.APPLY_BYTES_MAX)
         assert pending, "the journal promises sequence numbers that it does not hold"
         self._on_step("apply.read")
         batches = _batches_before_expiry(pending)
         if batches:
-            self._purpose = f"apply batches {self.applied + 1} to {batches[-1].sequence}"
+            self._begin(
+                f"apply batches {self.applied + 1} to {batches[-1].sequence}",
+                count_bytes=sum(len(entry.tally) for entry in batches),
+            )
             self.counts.recent.update(apply_batches(self._database.writer, batches, self._on_step))
             self._note_applied(batches[-1].sequence)
             logger.debug("applied", extra={"through": self.applied, "entries": len(batches)})
         if len(batches) < len(pending):
             expiry = pending[len(batches)]
-            self._purpose = f"apply expiry {expiry.sequence}"
+            self._begin(f"apply expiry {expiry.sequence}", rows=self.counts.total)
             apply_expiry(self._database.writer, expiry, self.counts, self._on_step)
             self._revisions.forget(expiry.sequence)
             self._note_applied(expiry.sequence)
@@ -263,7 +288,7 @@ class Applier:
             logger.critical(
                 "store failed",
                 exc_info=error,
-                extra={"purpose": self._purpose, "path": str(self._database.path)},
+                extra={"purpose": self._doing, "path": str(self._database.path)},
             )
         if not (isinstance(error, DamagedData) and self._believed):
             # At once, not at the next attempt: a failure can invalidate what is open, and reads go
@@ -273,6 +298,31 @@ class Applier:
                 self._open_anew()
         with self._changed:
             self._changed.wait_for(lambda: self._closing, timeout=_RETRY_S)
+
+    def health(self) -> PartHealth:
+        """How far it is, and what it is doing."""
+        facts: dict[str, int | float | str | bool | None] = {
+            "applied": self.applied,
+            "pending_batches": self._journal.last_sequence - self.applied,
+            "compactions": self.compactions,
+            "compaction_s": round(self.compaction_s, 3),
+            "rows_recent": sum(tuple(self.counts.recent.values())),
+            "rows_base": sum(tuple(self.counts.base.values())),
+        }
+        ended = how_ended(self._thread)
+        if ended:
+            return ended_part("applier", self.beat_s, ended, facts)
+        failure = self.failure
+        return PartHealth(
+            "applier",
+            "error" if failure else "ok",
+            self.beat_s,
+            detail=f"{facts['pending_batches']} batches behind; now: {self._doing}",
+            last_error=failure or "",
+            hint="docs/runbooks/store-failed.md" if failure else "",
+            facts=facts,
+            beat_age_s_max=self._doing_s_max,
+        )
 
 
 def _batches_before_expiry(pending: Sequence[Pending]) -> Sequence[Pending]:

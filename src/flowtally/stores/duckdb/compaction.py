@@ -57,6 +57,11 @@ class RowCounts:
             counter.update(dict(rows))
         return counts
 
+    @property
+    def total(self) -> int:
+        """All rows."""
+        return self.recent.total() + self.base.total()
+
     def oldest(self) -> int | None:
         """The oldest arrival hour that has rows."""
         held = [hour for counter in (self.recent, self.base) for hour in counter if counter[hour]]

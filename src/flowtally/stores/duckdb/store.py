@@ -42,7 +42,7 @@ from flowtally.stores.duckdb.applier import Applier
 from flowtally.stores.duckdb.database import Database, applied_of
 from flowtally.stores.duckdb.reads import Snapshot, snapshot
 from flowtally.stores.folder import DataFolder
-from flowtally.stores.journal_keeper import RUNBOOKS, JournalKeeper, KeepingPeriods
+from flowtally.stores.journal_keeper import JournalKeeper, KeepingPeriods
 from flowtally.stores.journal_pair import open_both
 from flowtally.stores.revisions import Revisions
 
@@ -162,6 +162,11 @@ class DuckdbStore(FlowStore):
     async def hours(self) -> Sequence[HourSummary]:
         return await self._read(Snapshot.hours)
 
+    def counting_disturbs(self) -> str | None:
+        if self.journal.pending_bytes > limits.LEDGER_PENDING_BYTES_MAX:
+            return "too much waits to be summed to be counted beside it"
+        return None
+
     async def ledger(self) -> Ledger:
         return await self._patiently(lambda: self.applier.run_between(self._ledger))
 
@@ -215,26 +220,8 @@ class DuckdbStore(FlowStore):
         raise NotAccepting(_UNREADABLE, retry_after_s=5) from failed
 
     def health(self) -> Sequence[PartHealth]:
-        journal, disk = self.keeper.health()
-        failure = self.applier.failure
-        return (
-            journal,
-            PartHealth(
-                "applier",
-                "error" if failure else "ok",
-                self.applier.beat_ms,
-                detail=f"{self.journal.last_sequence - self.applier.applied} batches behind",
-                last_error=failure or "",
-                hint=f"{RUNBOOKS}#the-store-failed" if failure else "",
-                facts={
-                    "applied": self.applier.applied,
-                    "compactions": self.applier.compactions,
-                    "rows_recent": sum(self.applier.counts.recent.values()),
-                    "rows_base": sum(self.applier.counts.base.values()),
-                },
-            ),
-            disk,
-        )
+        journal, tidying, *disk = self.keeper.health()
+        return (journal, self.applier.health(), tidying, *disk)
 
 
 def open_files(folder: DataFolder, journal: Journal, database: Database) -> None:

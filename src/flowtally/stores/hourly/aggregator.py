@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from flowtally import limits
 from flowtally.clock import Clock
 from flowtally.errors import DamagedData, NotAccepting
+from flowtally.heartbeat import ended_part, how_ended
 from flowtally.ingest.journal import Journal
 from flowtally.model import PartHealth
 from flowtally.stores.folder import DataFolder
@@ -38,7 +39,7 @@ _OVERDUE_S_MIN = 60.0
 _OVERDUE_SHARE = 0.1
 """A run that began so much later than it should, or is not over by then, is overdue."""
 _ROOM_BYTES_MIN = 8 * limits.MIB
-_HINT = "docs/guides/operating.md#an-aggregation-is-overdue-or-failed"
+_HINT = "docs/runbooks/aggregation-overdue.md"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,7 @@ class Aggregator:
         """Why the last run failed; None where it did not."""
         self.damage: str | None = None
         """The same, where it was damage: then nothing will mend it by itself."""
-        self.beat_ms = clock.now_ms()
+        self.beat_s = clock.monotonic_s()
         self.runs = 0
         self._runner = runner
         self._journal = journal
@@ -157,7 +158,7 @@ class Aggregator:
 
     def _beat(self) -> None:
         """Called between any two pieces of work."""
-        self.beat_ms = self._clock.now_ms()
+        self.beat_s = self._clock.monotonic_s()
         if self._closing:
             raise _Stopped
 
@@ -294,25 +295,32 @@ class Aggregator:
             detail = f"the last run ended {ago_s} s ago and took {self._last_run_took_ms} ms"
         if overdue:
             detail += f"; the next one is overdue by {overdue_s:.0f} s"
-        oldest = self._oldest
+        ended = "" if self._closing else how_ended(self._thread)
+        if ended:
+            return ended_part("aggregator", self.beat_s, ended, self._facts(now_ms, overdue_s))
         return PartHealth(
             "aggregator",
             "error" if self.damage else "warning" if troubled else "ok",
-            self.beat_ms,
+            self.beat_s,
             detail=f"{detail}; {pending} batches wait",
             last_error=self.failure or "",
             hint=_HINT if troubled else "",
-            facts={
-                "applied": self._runner.applied,
-                "runs": self.runs,
-                "last_run_ms": self._last_run_ms,
-                "last_run_took_ms": self._last_run_took_ms,
-                "next_run_in_ms": max(int(-overdue_s * 1000), 0),
-                "pending_batches": pending,
-                "pending_bytes": self._journal.pending_bytes,
-                "oldest_pending_age_ms": max(now_ms - oldest[1], 0) if oldest and pending else 0,
-            },
+            facts=self._facts(now_ms, overdue_s),
         )
+
+    def _facts(self, now_ms: int, overdue_s: float) -> dict[str, int | float | str | bool | None]:
+        oldest = self._oldest
+        pending = self._journal.last_sequence - self._runner.applied
+        return {
+            "applied": self._runner.applied,
+            "runs": self.runs,
+            "last_run_ms": self._last_run_ms,
+            "last_run_took_ms": self._last_run_took_ms,
+            "next_run_in_ms": max(int(-overdue_s * 1000), 0),
+            "pending_batches": pending,
+            "pending_bytes": self._journal.pending_bytes,
+            "oldest_pending_age_ms": max(now_ms - oldest[1], 0) if oldest and pending else 0,
+        }
 
 
 def _finish(done: asyncio.Future[None], error: NotAccepting | None) -> None:

@@ -159,6 +159,11 @@ class HourlyStore(FlowStore):
     async def hours(self) -> Sequence[HourSummary]:
         return await self._read(hours_of)
 
+    def counting_disturbs(self) -> str | None:
+        if self.journal.pending_bytes > limits.LEDGER_PENDING_BYTES_MAX:
+            return "too much waits to be summed to be counted beside it"
+        return None
+
     async def ledger(self) -> Ledger:
         return await self._in_reader(self._ledger)
 
@@ -201,5 +206,5 @@ class HourlyStore(FlowStore):
         return min((hour for hour in held if hour is not None), default=None)
 
     def health(self) -> Sequence[PartHealth]:
-        journal, disk = self.keeper.health()
-        return (journal, self.aggregator.health(), disk)
+        journal, tidying, *disk = self.keeper.health()
+        return (journal, self.aggregator.health(), tidying, *disk)

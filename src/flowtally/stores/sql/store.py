@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
@@ -22,9 +23,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from flowtally import limits
 from flowtally.clock import Age, Clock
 from flowtally.errors import DataFolderError, KeyReused, NotAccepting
+from flowtally.heartbeat import ended_part, how_ended
 from flowtally.model import Batch, HourSummary, Ledger, PartHealth, Receipt, Revision, Sums
 from flowtally.ports import FlowStore
 from flowtally.steps import OnStep, ignore
+from flowtally.stores.disk_space import DiskSpace
 from flowtally.stores.revisions import Revisions
 from flowtally.stores.sql import retention
 from flowtally.stores.sql.accounts import read_state, write_state
@@ -38,8 +41,7 @@ logger = logging.getLogger(__name__)
 
 _TIDY_INTERVAL_S = 1.0
 _RETRY_S = 5
-_RUNBOOK = "docs/guides/operating.md#the-sql-store-failed"
-_DISK_RUNBOOK = "docs/guides/operating.md#the-disk-is-full"
+_HINT = "docs/runbooks/sql-store-failed.md"
 _CLOSED = "the store is closed"
 
 Answer = TypeVar("Answer")
@@ -81,12 +83,13 @@ class SqlStore(FlowStore):
         self._instance: str | None = None
         self._failure: Failure | None = None
         self._refused = 0
-        self._room: int | None = None
-        self._beat_ms = clock.now_ms()
+        self._disk = DiskSpace(self.backend.room, clock, settings.disk_free_bytes_min)
+        self._beat_s = self._tidy_beat_s = clock.monotonic_s()
 
     async def start(self) -> None:
         self._instance = await open_tables(self.backend, True, self._on_step)
-        self._room = self.backend.room()
+        self._disk.look()
+        self._beat_s = self._tidy_beat_s = self._clock.monotonic_s()
         self._is_open = True
         self._tidying = asyncio.create_task(self._tidy_regularly(), name="sql-tidy")
         logger.info("sql store started", extra={"sql_url": self.backend.address.shown})
@@ -136,6 +139,7 @@ class SqlStore(FlowStore):
             try:
                 with self._answered_within(limits.SQL_CHANGE_S):
                     yield
+                self._beat_s = self._clock.monotonic_s()
             except self.backend.errors as error:
                 detail = self._fail(purpose, error)
                 fault = self.backend.address.masked(error)
@@ -150,6 +154,7 @@ class SqlStore(FlowStore):
             timer.cancel()
 
     def _fail(self, purpose: str, error: Exception) -> str:
+        self._beat_s = self._clock.monotonic_s()
         failure = self.backend.failure_of(error)
         if self._failure is None or not self._failure.is_final:
             if self._failure is None:
@@ -167,12 +172,7 @@ class SqlStore(FlowStore):
             return _CLOSED
         if self._failure is not None:
             return self._failure.detail
-        if self._is_nearly_full():
-            return f"the disk is nearly full: {self._room} bytes are free"
-        return None
-
-    def _is_nearly_full(self) -> bool:
-        return self._room is not None and self._room < self._settings.disk_free_bytes_min
+        return self._disk.refusing()
 
     def count_refused(self, batches: int = 1) -> None:
         self._refused += batches
@@ -234,7 +234,7 @@ class SqlStore(FlowStore):
                 self._fail("tidy", error)
             except Exception:
                 logger.exception("tidying failed")
-            self._beat_ms = self._clock.now_ms()
+            self._tidy_beat_s = self._clock.monotonic_s()
             interval_s = 0 if more else _TIDY_INTERVAL_S
 
     async def _stops_within(self, seconds: float) -> bool:
@@ -244,9 +244,11 @@ class SqlStore(FlowStore):
 
     async def tidy(self) -> bool:
         """One round of what can wait; True if there is more to do at once."""
-        self._room = self.backend.room()
+        self._disk.look()
         if self._failure is not None:
-            if not self._failure.is_final and not self._is_nearly_full():
+            if self._failure.is_final or self._disk.is_nearly_full:
+                self._beat_s = self._clock.monotonic_s()
+            else:
                 await self._try_again()
             return False
         if self._refused and self.refusing() is None:
@@ -299,29 +301,24 @@ class SqlStore(FlowStore):
 
     def health(self) -> Sequence[PartHealth]:
         failure = self._failure
+        ended = "" if self._stopping.is_set() else how_ended(self._tidying)
         database = PartHealth(
             "database",
             "ok" if failure is None else "error",
-            self._beat_ms,
+            self._beat_s,
             detail=self.backend.address.shown,
             last_error="" if failure is None else failure.detail,
-            hint="" if failure is None else _RUNBOOK,
+            hint="" if failure is None else _HINT,
             facts={"kind": self.backend.name, **self.backend.facts()},
+            # Each round of tidying asks it something. Without, a commit that hangs is told by the
+            # committer.
+            beat_age_s_max=math.inf if ended else 10.0,
+            needed_to_accept=True,
         )
-        if self._room is None:
-            return (database,)
-        nearly_full = self._is_nearly_full()
-        return (
-            database,
-            PartHealth(
-                "disk",
-                "error" if nearly_full else "ok",
-                self._beat_ms,
-                detail=f"{self._room} bytes are free",
-                hint=_DISK_RUNBOOK if nearly_full else "",
-                facts={"free_bytes": self._room},
-            ),
-        )
+        tidying = PartHealth("tidying", "ok", self._tidy_beat_s)
+        if ended:
+            tidying = ended_part("tidying", self._tidy_beat_s, ended)
+        return (database, tidying, *self._disk.health())
 
 
 def backend_of(address: Address) -> Backend:
