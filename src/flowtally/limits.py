@@ -110,6 +110,8 @@ PARTIAL_INTERVAL_MS = 5 * 60_000
 """An hour that changed so recently is marked partial: more of it is probably on its way."""
 
 # What the service watches of itself.
+BEAT_AGE_S_MAX = 8.0
+"""A part that is silent for longer is stuck. All of them beat each second; it shows within ten."""
 EVENT_LOOP_LAG_S_MAX = 2.0
 """Who waits so long for the event loop notices; `/health` warns."""
 LEDGER_CHECK_FIRST_S = 5.0

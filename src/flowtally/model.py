@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
+from flowtally import limits
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -237,7 +239,7 @@ class PartHealth:
     last_error: str = ""
     hint: str = ""
     facts: dict[str, int | float | str | bool | None] = field(default_factory=dict)
-    beat_age_s_max: float = 10.0
+    beat_age_s_max: float = limits.BEAT_AGE_S_MAX
     """From this age on it is stuck; more only where what it is doing is known to take longer."""
     needed_to_accept: bool = False
     """Whether no batch can be acknowledged while it is stuck."""

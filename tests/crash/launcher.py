@@ -7,12 +7,13 @@ small, so that compaction, checkpoints and expiries in several pieces come up in
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import sys
 from functools import partial
 from pathlib import Path
-from threading import Lock
+from threading import Event, Lock
 from types import ModuleType
 
 import msgspec
@@ -27,7 +28,7 @@ from flowtally.stores import journal_keeper
 from flowtally.stores.duckdb import applier, compaction
 from flowtally.stores.hourly import aggregator, gathering, hour_parts
 from flowtally.stores.sql import store as sql_store
-from tests.crash.service import Launch
+from tests.crash.service import TROUBLE, Launch, Trouble
 
 _SMALL: tuple[tuple[ModuleType, str, float], ...] = (
     (compaction, "ROWS_MIN", 60),
@@ -45,10 +46,10 @@ class ShiftedClock(SystemClock):
     """The machine's clock, set ahead."""
 
     def __init__(self, ahead_ms: int) -> None:
-        self._ahead_ms = ahead_ms
+        self.ahead_ms = ahead_ms
 
     def now_ms(self) -> int:
-        return super().now_ms() + self._ahead_ms
+        return super().now_ms() + self.ahead_ms
 
 
 class Death:
@@ -67,6 +68,40 @@ class Death:
             self._left -= 1
             if self._left == 0:
                 os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Steps:
+    """What comes up at the steps: a death, or, once it is ordered, a thread that goes no further.
+
+    Trouble is ordered while the service runs, by a file and SIGUSR1: see `Service.trouble`.
+    """
+
+    def __init__(self, death: Death, clock: ShiftedClock, ordered: Path) -> None:
+        self._death = death
+        self._clock = clock
+        self._ordered = ordered
+        self._trouble = Trouble()
+        self._free = Event()
+
+    def __call__(self, step: str) -> None:
+        self._death(step)
+        if step == self._trouble.block_at:
+            self._free.wait()
+
+    def listen(self) -> None:
+        """Begins to take orders."""
+        signal.signal(signal.SIGUSR1, lambda *_: self._take_order())
+
+    def _take_order(self) -> None:
+        self._trouble = msgspec.json.decode(self._ordered.read_bytes(), type=Trouble)
+        self._clock.ahead_ms = self._trouble.clock_ahead_ms
+        # Whoever waits goes on; whoever comes to the step that is named now waits anew.
+        free, self._free = self._free, Event()
+        free.set()
+        if self._trouble.cancel is not None:
+            found = [one for one in asyncio.all_tasks() if one.get_name() == self._trouble.cancel]
+            assert len(found) == 1, f"{len(found)} tasks are named {self._trouble.cancel}"
+            found[0].cancel()
 
 
 def make_thresholds_small() -> None:
@@ -103,7 +138,11 @@ def launch(order: bytes) -> int:
     )
     clock = ShiftedClock(wanted.clock_ahead_ms)
     try:
-        run(settings, Death(wanted.die_at, wanted.die_at_count), clock)
+        steps = Steps(
+            Death(wanted.die_at, wanted.die_at_count), clock, Path(wanted.data).parent / TROUBLE
+        )
+        steps.listen()
+        run(settings, steps, clock)
     except FlowtallyError as error:
         print(f"flowtally: {error}", file=sys.stderr)
         return 1

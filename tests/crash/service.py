@@ -29,6 +29,7 @@ ROOT = Path(__file__).resolve().parents[2]
 READY_S_MAX = 90.0
 STOP_S_MAX = 60.0
 _POLL_S = 0.01
+TROUBLE = "trouble.json"
 _OUTPUT_SHOWN_BYTES = 6_000
 
 
@@ -61,6 +62,19 @@ class Launch:
     """How far the service's clock is ahead of the machine's."""
     disk_free_bytes_min: int = DISK_FREE_BYTES_MIN
     """Below this the service does not even try to write."""
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """What goes wrong in a running service from now on; `launcher.py` reads it. Without anything,
+    all of it is over."""
+
+    block_at: str | None = None
+    """The step of `flowtally.steps` at which every thread that comes there goes no further."""
+    cancel: str | None = None
+    """The background task that is ended, by its name."""
+    clock_ahead_ms: int = 0
+    """How far the service's clock is set ahead of the machine's."""
 
 
 class Service:
@@ -106,6 +120,12 @@ class Service:
     def set(self, **changes: object) -> None:
         """Changes how the next process is started."""
         self.launch = replace(self.launch, **changes)  # type: ignore[arg-type]
+
+    def trouble(self, **kind: object) -> None:
+        """Brings trouble to the running process, see `Trouble`; without any, ends it."""
+        path = self.data.parent / TROUBLE
+        path.write_bytes(msgspec.json.encode(Trouble(**kind)))  # type: ignore[arg-type]
+        os.kill(self.pid, signal.SIGUSR1)
 
     def start(self, by_exec: bool = False) -> None:
         """Starts a process and does not wait for it; `by_exec` even where there is a nursery."""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import errno
-import os
 import resource
 from pathlib import Path
 
 import pytest
 
 from tests.crash.accounts import assert_nothing_extra, assert_sound
+from tests.crash.disk import fill
 from tests.crash.expected import Expected
 from tests.crash.failing import assert_resumes, suffers, wait_refused, writing
 from tests.crash.service import Service
@@ -30,7 +29,7 @@ def test_a_full_disk(
     service = service_on_small_disk
     service.set(store=store, disk_free_bytes_min=0)
     ballast = service.data.parent / "ballast"
-    expected = suffers(service, seed, lambda: _fill(ballast, leave_bytes=0), ballast.unlink, *parts)
+    expected = suffers(service, seed, lambda: fill(ballast, leave_bytes=0), ballast.unlink, *parts)
     assert service.stop() == 0, service.output()
     assert_sound(service.data, expected)
 
@@ -44,7 +43,7 @@ def test_a_full_disk_and_a_run_that_is_due(service_on_small_disk: Service, seed:
     service.start_ready()
     expected = Expected()
     with writing(service, seed, expected) as writers:
-        _fill(ballast, leave_bytes=0)
+        fill(ballast, leave_bytes=0)
         wait_refused(writers)
         assert_nothing_extra(service, expected)
         ballast.unlink()
@@ -60,7 +59,7 @@ def test_a_nearly_full_disk(service_on_small_disk: Service, seed: int, store: st
     service.set(store=store, aggregate_interval_s=0.05)
     ballast = service.data.parent / "ballast"
     expected = suffers(
-        service, seed, lambda: _fill(ballast, leave_bytes=24 * _MIB), ballast.unlink, "disk"
+        service, seed, lambda: fill(ballast, leave_bytes=24 * _MIB), ballast.unlink, "disk"
     )
     assert service.stop() == 0, service.output()
     assert_sound(service.data, expected)
@@ -76,8 +75,8 @@ def test_killed_while_the_disk_is_full(
     ballast = service.data.parent / "ballast"
     # A commit may find out before the disk is looked at.
     parts = ("disk", "journal", "database")
-    expected = suffers(service, seed, lambda: _fill(ballast, leave_bytes=0), ballast.unlink, *parts)
-    _fill(ballast, leave_bytes=0)
+    expected = suffers(service, seed, lambda: fill(ballast, leave_bytes=0), ballast.unlink, *parts)
+    fill(ballast, leave_bytes=0)
     service.kill()
     service.start()
     service.wait_refusing()
@@ -101,24 +100,6 @@ def test_a_limit_on_the_size_of_files(service: Service, seed: int, store: str, p
     )
     assert service.stop() == 0, service.output()
     assert_sound(service.data, expected)
-
-
-def _fill(ballast: Path, leave_bytes: int) -> None:
-    """Takes all the room that is left, but for so many bytes."""
-    chunk = bytes(64 * 1024)
-    # Unbuffered: what could not be written must not be written once more at the close.
-    with ballast.open("wb", buffering=0) as file:
-        while True:
-            status = os.statvfs(ballast.parent)
-            free_bytes = status.f_bavail * status.f_frsize
-            if free_bytes <= leave_bytes:
-                return
-            try:
-                file.write(chunk[: free_bytes - leave_bytes])
-            except OSError as error:
-                if error.errno == errno.ENOSPC:
-                    return
-                raise
 
 
 def _largest_bytes(data: Path) -> int:

@@ -1,7 +1,7 @@
 """The executable `flowtally`: names the commands, and turns errors into one line and an exit code.
 
 Exit codes: 0 done; 1 it failed, or what was verified does not hold; 2 the call or a setting is
-wrong; 130 interrupted.
+wrong; 130 interrupted. `health` has its own: 1 a warning, 2 an error or no answer.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from flowtally.cli import (
     check,
     copy,
     demo,
+    health,
     importing,
     query,
     send,
@@ -44,6 +45,7 @@ app.command("copy")(copy.command)
 app.command("aggregate")(aggregate.command)
 app.command("verify")(verify.command)
 app.command("check")(check.command)
+app.command("health")(health.command)
 app.command("demo")(demo.command)
 app.command("version")(version.command)
 

@@ -24,6 +24,9 @@ from flowtally.wire.media import BodyFormat
 _TIMEOUT_S = 60.0
 _TIMEOUT_S_MIN = 1.0
 _PORT_MAX = 65_535
+_HEALTH_BYTES_MAX = 1024 * 1024
+_HEALTH_STATUSES = (200, 503)
+"""Also what is unwell says how it is."""
 Answer = TypeVar("Answer")
 
 
@@ -66,6 +69,23 @@ class HourHeld(msgspec.Struct):
 
 class _HoursAnswer(msgspec.Struct):
     hours: tuple[HourHeld, ...]
+
+
+class HealthPart(msgspec.Struct):
+    """How a part of a service is, so far as it says."""
+
+    name: str
+    state: str
+    detail: str = ""
+    last_error: str = ""
+    hint: str = ""
+
+
+class Health(msgspec.Struct):
+    """How a service is: the state of its worst part, and all of them."""
+
+    status: str
+    parts: tuple[HealthPart, ...]
 
 
 class _Settled(msgspec.Struct):
@@ -134,12 +154,12 @@ class FlowClient:
         headers = {"Idempotency-Key": key, "Content-Type": form.media_type}
         answer = self._until_answered("POST", "/v1/flows", headers, body)
         repeated = answer.headers.get("Idempotency-Replayed") == "true"
-        return msgspec.structs.replace(self._decoded(answer, Receipt), repeated=repeated)
+        return msgspec.structs.replace(self._decoded(answer.content, Receipt), repeated=repeated)
 
     def sums(self, hour: int) -> list[dict[str, Any]]:
         """The sums of an hour, as the objects of the answer."""
         answer = self._until_answered("GET", f"/v1/flows?hour={hour}", {}, None)
-        return self._decoded(answer, list[dict[str, Any]])
+        return self._decoded(answer.content, list[dict[str, Any]])
 
     def sums_text(self, hour: int, format_name: str) -> bytes:
         """The sums of an hour as the service writes them."""
@@ -158,11 +178,13 @@ class FlowClient:
     def hours(self) -> tuple[HourHeld, ...]:
         """The hours held."""
         answer = self._until_answered("GET", "/v1/hours", {}, None)
-        return self._decoded(answer, _HoursAnswer).hours
+        return self._decoded(answer.content, _HoursAnswer).hours
 
     def instance(self) -> str | None:
         """What names the service's data for good; None where it has no such name."""
-        return self._decoded(self._until_answered("GET", "/version", {}, None), _Version).instance
+        return self._decoded(
+            self._until_answered("GET", "/version", {}, None).content, _Version
+        ).instance
 
     def settle(self) -> None:
         """Has all that the service acknowledged brought into its sums, and waits until it is. Each
@@ -170,20 +192,39 @@ class FlowClient:
         settled = False
         while not settled:
             answer = self._until_answered("POST", "/v1/aggregate", {}, None)
-            settled = self._decoded(answer, _Settled).settled
+            settled = self._decoded(answer.content, _Settled).settled
+
+    def health(self, timeout_s: float) -> Health:
+        """How the service is. Asked once: whoever watches wants to know that it does not answer.
+        Raises `Unreachable`, `Refused`, or `UnexpectedAnswer`."""
+        deadline_s = self._monotonic_s() + timeout_s
+        content = b""
+        try:
+            with self._http.stream("GET", "/health", timeout=timeout_s) as answer:
+                for piece in answer.iter_bytes():
+                    content += piece
+                    if len(content) > _HEALTH_BYTES_MAX:
+                        raise UnexpectedAnswer(f"{self._url} answers without an end")
+                    if self._monotonic_s() > deadline_s:
+                        raise Unreachable(f"no whole answer within {timeout_s:g} s")
+        except httpx2.TransportError as error:
+            raise Unreachable(str(error) or type(error).__name__) from error
+        if answer.status_code not in _HEALTH_STATUSES:
+            raise Refused(answer.status_code, _problem_in(content))
+        return self._decoded(content, Health)
 
     def ledger(self) -> Ledger:
         """The account. Whether it balances is worked out here, from its lines."""
         answer = self._until_answered("GET", "/v1/ledger", {}, None)
-        found = self._decoded(answer, _LedgerAnswer)
+        found = self._decoded(answer.content, _LedgerAnswer)
         ledger = Ledger(found.lines)
         if ledger.balances != found.balances:
             raise UnexpectedAnswer(f"the ledger of {self._url} says another thing than its lines")
         return ledger
 
-    def _decoded(self, answer: httpx2.Response, kind: type[Answer]) -> Answer:
+    def _decoded(self, content: bytes, kind: type[Answer]) -> Answer:
         try:
-            return msgspec.json.decode(answer.content, type=kind)
+            return msgspec.json.decode(content, type=kind)
         except msgspec.DecodeError as error:
             raise UnexpectedAnswer(f"{self._url} does not answer as flowtally: {error}") from error
 
@@ -243,8 +284,12 @@ def _retry_after_s(answer: httpx2.Response) -> float:
 
 
 def _problem(answer: httpx2.Response) -> dict[str, Any]:
+    return _problem_in(answer.content)
+
+
+def _problem_in(content: bytes) -> dict[str, Any]:
     try:
-        found = msgspec.json.decode(answer.content)
+        found = msgspec.json.decode(content)
     except msgspec.DecodeError:
         return {}
     return found if isinstance(found, dict) else {}

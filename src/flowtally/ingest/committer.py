@@ -25,9 +25,6 @@ from flowtally.ports import FlowSink
 
 logger = logging.getLogger(__name__)
 
-_COMMIT_S_MAX = 10.0
-"""A commit that takes longer is stuck."""
-
 
 @dataclass(slots=True, eq=False)
 class _Waiting:
@@ -135,7 +132,7 @@ class Committer:
         now_s = self._clock.monotonic_s()
         busy_since_s = self.busy_since_s
         busy_s = 0.0 if busy_since_s is None else now_s - busy_since_s
-        stuck = busy_s > _COMMIT_S_MAX
+        stuck = busy_s > limits.BEAT_AGE_S_MAX
         return (
             PartHealth(
                 "committer",

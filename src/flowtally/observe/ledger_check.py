@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
-from contextlib import suppress
 
 from flowtally import limits
 from flowtally.clock import Clock
@@ -51,8 +50,7 @@ class LedgerCheck:
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+            await asyncio.wait([task])
 
     async def _check_regularly(self) -> None:
         due_s = self._clock.monotonic_s() + limits.LEDGER_CHECK_FIRST_S
@@ -111,7 +109,8 @@ class LedgerCheck:
                 last_error=self._error,
                 hint=_HINT if self._error or not balances else "",
                 facts=self._facts(),
-                beat_age_s_max=limits.LEDGER_CHECK_S_MAX + 10.0 if self._counting else 10.0,
+                beat_age_s_max=limits.BEAT_AGE_S_MAX
+                + (limits.LEDGER_CHECK_S_MAX if self._counting else 0.0),
             ),
         )
 

@@ -14,7 +14,6 @@ import logging
 import math
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -69,7 +68,7 @@ class JournalKeeper:
         self._tidying: asyncio.Task[None] | None = None
         self._disk = DiskSpace(folder.free_bytes, clock, periods.disk_free_bytes_min)
         self._thread_beat_s = self._tidy_beat_s = clock.monotonic_s()
-        self._tidy_doing, self._tidy_s_max = "", 10.0
+        self._tidy_doing, self._tidy_s_max = "", limits.BEAT_AGE_S_MAX
         self._error = ""
         self._looked_for_expiry_in: int | None = None
 
@@ -84,8 +83,8 @@ class JournalKeeper:
         """Ends the commit under way and takes no more. May be called twice."""
         if self._tidying is not None:
             self._tidying.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._tidying
+            # However it ended; that is told on /health.
+            await asyncio.wait([self._tidying])
             self._tidying = None
         thread, self._thread = self._thread, None
         if thread is not None:
@@ -158,7 +157,7 @@ class JournalKeeper:
 
     def _tidy_begins(self, doing: str, log_bytes: int = 0) -> None:
         self._tidy_doing = doing
-        self._tidy_s_max = 10.0 + log_bytes / _FOLD_BYTES_PER_S
+        self._tidy_s_max = limits.BEAT_AGE_S_MAX + log_bytes / _FOLD_BYTES_PER_S
         self._tidy_beat_s = self._clock.monotonic_s()
 
     async def _expire(self) -> None:
@@ -199,7 +198,7 @@ class JournalKeeper:
             },
             # Each round gives the thread something to do. Without rounds it may be idle for long;
             # that a commit hangs is then told by the committer.
-            beat_age_s_max=math.inf if is_idle_unseen else 10.0,
+            beat_age_s_max=math.inf if is_idle_unseen else limits.BEAT_AGE_S_MAX,
             needed_to_accept=True,
         )
 

@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from flowtally import limits
 from flowtally.clock import Clock
 from flowtally.errors import DataFolderError
 from flowtally.heartbeat import ended_part, how_ended
@@ -88,7 +89,7 @@ class SnapshotTaker:
         self._capture_ms = 0.0
         self._error = ""
         self._writing_since_s: float | None = None
-        self._writing_s_max = 10.0
+        self._writing_s_max = limits.BEAT_AGE_S_MAX
 
     async def open(self, now_ms: int) -> Captured:
         """Takes the folder; returns the state to start with. Raises `DataFolderError`."""
@@ -132,7 +133,8 @@ class SnapshotTaker:
                     self._last = taken
                     return
                 self._on_step("snapshot.captured")
-                self._writing_s_max = 10.0 + (state.flows + len(state.known)) / _FLOWS_PER_S_MIN
+                rows = state.flows + len(state.known)
+                self._writing_s_max = limits.BEAT_AGE_S_MAX + rows / _FLOWS_PER_S_MIN
                 self._writing_since_s = self._clock.monotonic_s()
                 self._last_bytes = await asyncio.to_thread(self.folder.save, state)
             except Exception as error:
@@ -170,8 +172,8 @@ class SnapshotTaker:
         snapshot could not be written: then what came after the one before is lost."""
         self._stop.set()
         if self._task is not None:
-            # Never cut off: its thread would go on writing.
-            await self._task
+            # Never cut off: its thread would go on writing. How it ended is told on /health.
+            await asyncio.wait([self._task])
         try:
             await self.take()
             await asyncio.to_thread(self.folder.end)

@@ -30,7 +30,7 @@ file beats the default. The file is the one that `--config` or `FLOWTALLY_CONFIG
 all of them are told at once. In the file a value must have its type (`port = 8080`, not `"8080"`).
 
 Two variables are no settings of the service: `FLOWTALLY_CONFIG`, and `FLOWTALLY_URL`, which says to
-`send`, `import`, `query` and `demo` where the service is reached.
+`send`, `import`, `query`, `health` and `demo` where the service is reached.
 
 The service listens on this machine alone. Where `host` can be reached from others it refuses to
 start without `insecure`, because nothing asks clients who they are.
@@ -40,8 +40,9 @@ _CLI = """\
 # Command line
 
 Exit codes: 0 done; 1 it failed, or what was verified does not hold; 2 the call or a setting is
-wrong; 130 interrupted. An error is told on standard error; `flowtally --debug COMMAND` shows where
-it came from. Nothing needs a terminal; colours and the progress bar appear only on one.
+wrong; 130 interrupted; `flowtally health` has its own, below. An error is told on standard error;
+`flowtally --debug COMMAND` shows where it came from. Nothing needs a terminal; colours and the
+progress bar appear only on one.
 
 Names of flows may be hostile text: what a terminal would act on is printed escaped by
 `flowtally query`, in its table; the other formats give every name as it is.

@@ -29,7 +29,7 @@ def test_worst(states: list[str], expected: str) -> None:
 
 
 def test_a_beat_in_time_is_left_alone() -> None:
-    assert with_stale_beats([part("warning")], now_s=10.0) == [part("warning")]
+    assert with_stale_beats([part("warning")], now_s=8.0) == [part("warning")]
 
 
 def test_a_late_beat_is_an_error_that_says_so() -> None:

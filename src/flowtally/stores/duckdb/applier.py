@@ -77,7 +77,7 @@ class Applier:
         self.compactions = 0
         self.compaction_s = 0.0
         """How long all of them took together."""
-        self._doing, self._doing_s_max = "idle", 10.0
+        self._doing, self._doing_s_max = "idle", limits.BEAT_AGE_S_MAX
         self._journal = journal
         self._database = database
         self._folder = folder
@@ -178,7 +178,8 @@ class Applier:
         """A beat; what is begun may take as long as so many rows or bytes take a slow machine,
         until it counts as stuck: nothing can beat inside one statement of DuckDB's."""
         self._doing = doing
-        self._doing_s_max = 10.0 + rows / _ROWS_PER_S_MIN + count_bytes / _BYTES_PER_S_MIN
+        longer_s = rows / _ROWS_PER_S_MIN + count_bytes / _BYTES_PER_S_MIN
+        self._doing_s_max = limits.BEAT_AGE_S_MAX + longer_s
         self.beat_s = self._clock.monotonic_s()
 
     def _is_wanted(self) -> bool:

@@ -104,7 +104,8 @@ class SqlStore(FlowStore):
         self._stopping.set()
         with self._answered_within(limits.SQL_CLOSE_S):
             if self._tidying is not None:
-                await self._tidying
+                # However it ended; that is told on /health.
+                await asyncio.wait([self._tidying])
             async with self._changing:
                 await asyncio.gather(*self._reads, return_exceptions=True)
                 await self.backend.close()
@@ -312,7 +313,7 @@ class SqlStore(FlowStore):
             facts={"kind": self.backend.name, **self.backend.facts()},
             # Each round of tidying asks it something. Without, a commit that hangs is told by the
             # committer.
-            beat_age_s_max=math.inf if ended else 10.0,
+            beat_age_s_max=math.inf if ended else limits.BEAT_AGE_S_MAX,
             needed_to_accept=True,
         )
         tidying = PartHealth("tidying", "ok", self._tidy_beat_s)
