@@ -167,7 +167,10 @@ class JournalKeeper:
             return
         before = expire_before(self.journal.age.now_ms(), self._periods.retention_ms)
         try:
-            oldest = await asyncio.wait_for(self._oldest(), _OLDEST_S_MAX)
+            # Not `wait_for`: until Python 3.12 that forgets a cancellation that comes together with
+            # the answer, and the store then waits for this task's end for ever.
+            async with asyncio.timeout(_OLDEST_S_MAX):
+                oldest = await self._oldest()
         except TimeoutError:
             return
         if oldest is not None and oldest < before:

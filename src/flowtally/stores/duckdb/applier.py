@@ -122,7 +122,10 @@ class Applier:
             self._waiters.append(waiter)
             self._changed.notify()
         try:
-            await asyncio.wait_for(waiter.done, timeout_s)
+            # Not `wait_for`: until Python 3.12 that forgets a cancellation which comes together with
+            # the answer.
+            async with asyncio.timeout(timeout_s):
+                await waiter.done
         except TimeoutError:
             return self.applied >= through
         finally:
