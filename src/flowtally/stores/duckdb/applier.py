@@ -122,8 +122,7 @@ class Applier:
             self._waiters.append(waiter)
             self._changed.notify()
         try:
-            # Not `wait_for`: until Python 3.12 that forgets a cancellation which comes together with
-            # the answer.
+            # Not `wait_for`: before Python 3.12 it forgets a cancellation that comes with the answer.
             async with asyncio.timeout(timeout_s):
                 await waiter.done
         except TimeoutError:
