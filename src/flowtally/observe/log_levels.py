@@ -16,6 +16,7 @@ COMPONENTS: dict[str, tuple[str, ...]] = {
     "applier": ("flowtally.stores.duckdb",),
     "clock": ("flowtally.clock",),
     "committer": ("flowtally.ingest.committer",),
+    "health": ("flowtally.observe.ledger_check",),
     "journal": (
         "flowtally.ingest.journal",
         "flowtally.ingest.journal_schema",

@@ -122,7 +122,7 @@ class Applier:
             self._waiters.append(waiter)
             self._changed.notify()
         try:
-            # Not `wait_for`: before Python 3.12 it forgets a cancellation that comes with the answer.
+            # Not `wait_for`: before Python 3.12 it forgets a cancellation that the answer meets.
             async with asyncio.timeout(timeout_s):
                 await waiter.done
         except TimeoutError:
