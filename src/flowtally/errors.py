@@ -18,7 +18,11 @@
     │   │   └── CommitFailed    ... because the commit that the batch was part of failed
     │   ├── SlowHead            the head of a request did not come in time
     │   ├── SlowBody            the body did not come in time
+    │   ├── RateLimited         one client asked more often than it may
     │   └── DeadlinePassed      the request took too long
+    ├── AccessDenied            whoever asks may not; nothing was read of the body
+    │   ├── NotAuthenticated    no valid token came
+    │   └── NotPermitted        one came that may not do this
     ├── DataFolderError         the data folder cannot be used as it is
     │   ├── FolderInUse         another process has it
     │   └── DamagedData         a file of it is damaged, missing or does not belong to it
@@ -131,8 +135,32 @@ class SlowBody(Unavailable):
     """The body did not come whole within the deadline; nothing of it was counted."""
 
 
+class RateLimited(Unavailable):
+    """One client asked more often than it may. Nothing was read of the body."""
+
+
 class DeadlinePassed(Unavailable):
     """The request was not done in time. Whether it was counted is unknown: repeat it by its key."""
+
+
+class AccessDenied(FlowtallyError):
+    """Whoever asks may not have it. Decided before any of the body is read.
+
+    `reason` is a word for it, of few; `challenge` says what would be taken (RFC 6750, section 3).
+    """
+
+    def __init__(self, detail: str, reason: str, challenge: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.challenge = challenge
+
+
+class NotAuthenticated(AccessDenied):
+    """No token came, or none that is valid."""
+
+
+class NotPermitted(AccessDenied):
+    """The token is valid, and not for this."""
 
 
 class DataFolderError(FlowtallyError):

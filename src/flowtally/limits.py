@@ -46,6 +46,8 @@ HEAD_BYTES_MAX = 64 * KIB
 HEAD_LINES_MAX = 100
 HEAD_S = 30.0
 """From a connection to its first head."""
+HANDSHAKE_S = 10.0
+"""From a connection to the end of its TLS handshake, which takes two round trips."""
 IDLE_S = 75.0
 """From an answer to the next head: longer than the minute between two posts of an agent."""
 BODY_UNREAD_BYTES_MAX = 512 * KIB
@@ -67,6 +69,21 @@ DISCARD_S = 5.0
 """What is read away of a refused body, so that its sender gets to see the answer."""
 DRAIN_S = 8.0
 """How long a stop waits for what is in flight; the process is gone within 10 s."""
+
+# Access.
+TOKENS_MAX = 10_000
+TOKENS_REVOKED_MAX = 1_000
+"""Revoked tokens whose names are remembered, for whoever still uses one to be found."""
+TOKENS_FILE_BYTES_MAX = 16 * MIB
+TLS_FILE_BYTES_MAX = 1 * MIB
+FILES_LOOK_S = 1.0
+"""How often the files of tokens and certificates are looked at: a revocation holds in two."""
+CERTIFICATE_LEFT_S_MIN = 14 * 86_400
+"""A certificate that ends sooner is told of: the usual renewal is 30 days before the end."""
+RATE_CLIENTS_MAX = 10_000
+"""Clients whose requests are counted one by one; what is more shares one count."""
+RATE_SWEEP_S = 1.0
+"""How often, at most, those that have their whole burst again are looked for and forgotten."""
 
 # Admission and the committer.
 IN_FLIGHT_BYTES_MAX = 256 * MIB

@@ -1,0 +1,1 @@
+"""Who may come in: tokens and certificates, from files that are read anew when they change."""
