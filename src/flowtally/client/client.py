@@ -6,10 +6,12 @@ A batch is retried under the same Idempotency-Key, so it is counted once whateve
 from __future__ import annotations
 
 import random
+import ssl
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -115,10 +117,20 @@ class FlowClient:
         transport: httpx2.BaseTransport | None = None,
         sleep: Callable[[float], object] | None = None,
         monotonic_s: Callable[[], float] = time.monotonic,
+        token: str | None = None,
+        ca: Path | None = None,
     ) -> None:
-        """Raises `SettingsError` where `url` is none. Opens no connection yet."""
+        """Raises `SettingsError` where `url` is none, or `ca` holds no certificates. Opens no
+        connection yet. `token` is sent to this service alone: no redirect is followed."""
         self.url = url.rstrip("/")
-        self._http = httpx2.Client(base_url=_checked(url), timeout=_TIMEOUT_S, transport=transport)
+        self._http = httpx2.Client(
+            base_url=_checked(url),
+            headers=None if token is None else {"Authorization": f"Bearer {token}"},
+            verify=True if ca is None else _trusting(ca),
+            timeout=_TIMEOUT_S,
+            transport=transport,
+            follow_redirects=False,
+        )
         self._url = url
         self._policy = policy
         self._abandoned = threading.Event()
@@ -253,6 +265,12 @@ class FlowClient:
                 why = f"it answered {answer.status_code}" + (f": {detail}" if detail else "")
                 retry_after_s = _retry_after_s(answer)
             except httpx2.TransportError as error:
+                untrusted = _untrusted(error)
+                if untrusted is not None:
+                    raise Unreachable(
+                        f"the certificate of {self._url} is not trusted: {untrusted} (--url must"
+                        " name the service as its certificate does; --ca, its authority)"
+                    ) from error
                 why = str(error) or type(error).__name__
             wait_s = self._policy.wait_s(
                 attempt, self._monotonic_s() - began_s, random.random(), retry_after_s
@@ -276,6 +294,25 @@ def _checked(url: str) -> str:
     if not is_usable:
         raise SettingsError(f"{url!r} is not a URL such as http://127.0.0.1:8080")
     return url
+
+
+def _trusting(ca: Path) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=ca)
+    except ssl.SSLError as error:
+        raise SettingsError(f"{ca} holds no certificates of authorities as PEM") from error
+    except OSError as error:
+        raise SettingsError(f"{ca} cannot be read: {error.strerror}") from error
+
+
+def _untrusted(error: BaseException) -> str | None:
+    """Why a certificate was refused, where that is what happened: trying again is of no use."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return cause.verify_message.rstrip(".")
+        cause = cause.__cause__ or cause.__context__
+    return None
 
 
 def _retry_after_s(answer: httpx2.Response) -> float:
