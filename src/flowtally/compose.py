@@ -10,7 +10,10 @@ import asyncio
 from dataclasses import dataclass
 from pathlib import Path
 
+from flowtally.access.credentials import Credentials
 from flowtally.api.app import App
+from flowtally.api.auth import Gate
+from flowtally.api.rate_limit import RateLimit
 from flowtally.api.services import Services
 from flowtally.clock import Clock, SystemClock
 from flowtally.config import SQL_URL, Settings
@@ -41,6 +44,9 @@ class Service:
         self.watch = Watch(clock, self.metrics.observe_lag)
         self.ledger_check = LedgerCheck(self.store, clock)
         self.stopping = False
+        self.credentials = Credentials(
+            settings.tokens, settings.tls_certificate, settings.tls_key, clock
+        )
         self.app = App(
             Services(
                 sink=self.store,
@@ -53,15 +59,30 @@ class Service:
                 metrics=self.metrics,
                 stopping=lambda: self.stopping,
                 store_name=settings.store,
-                health_sources=(self.ledger_check.health, self.watch.health),
+                gate=Gate(self.credentials.tokens, _rate_limit(settings, clock)),
+                health_sources=(
+                    self.ledger_check.health,
+                    self.watch.health,
+                    self.credentials.health,
+                ),
             )
         )
 
     async def start(self) -> None:
-        """Opens the store. Raises `DataFolderError` and leaves nothing open if it cannot."""
-        await self.store.start()
+        """Reads tokens and certificate, and opens the store. Raises `SettingsError` or
+        `DataFolderError`, and leaves nothing open if it cannot."""
+        try:
+            await self.credentials.start()
+            await self.store.start()
+        except BaseException:
+            await self.credentials.close()
+            raise
         self.watch.start()
         self.ledger_check.start()
+
+    def reload(self) -> None:
+        """Reads tokens and certificate again, now and not within a second."""
+        self.credentials.reload()
 
     def announce(self, url: str) -> None:
         """Tells whoever finds the data folder taken where this service can be reached."""
@@ -79,6 +100,14 @@ class Service:
         await self.ledger_check.close()
         await self.watch.close()
         await self.store.close()
+        await self.credentials.close()
+
+
+def _rate_limit(settings: Settings, clock: Clock) -> RateLimit | None:
+    requests_per_s = settings.rate_limit_requests_per_s
+    if not requests_per_s:
+        return None
+    return RateLimit(requests_per_s, settings.rate_limit_burst_requests, clock)
 
 
 def make_store(settings: Settings, clock: Clock, on_step: OnStep = ignore) -> FlowStore:

@@ -9,7 +9,6 @@ is a value that breaks its rule. All errors are told at once.
 from __future__ import annotations
 
 import difflib
-import ipaddress
 import math
 import re
 import tomllib
@@ -20,15 +19,26 @@ from pathlib import Path
 from typing import Any
 
 from flowtally import limits
+from flowtally.access.tokens import is_token, without_tokens
 from flowtally.errors import SettingsError
+from flowtally.exposure import open_doors
 from flowtally.observe.log_levels import parse_log_levels
 
 ENVIRONMENT_PREFIX = "FLOWTALLY_"
 FILE_NAME = "flowtally.toml"
 CONFIG_VARIABLE = "FLOWTALLY_CONFIG"
 URL_VARIABLE = "FLOWTALLY_URL"
+TOKEN_VARIABLE = "FLOWTALLY_TOKEN"
+TOKEN_FILE_VARIABLE = "FLOWTALLY_TOKEN_FILE"
+CA_VARIABLE = "FLOWTALLY_CA"
 DEFAULT = "default"
-_NOT_SETTINGS = (CONFIG_VARIABLE, URL_VARIABLE)
+_NOT_SETTINGS = (
+    CONFIG_VARIABLE,
+    URL_VARIABLE,
+    TOKEN_VARIABLE,
+    TOKEN_FILE_VARIABLE,
+    CA_VARIABLE,
+)
 _TRUTHS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 _SHOWN_MAX = 60
 SQL_URL = "sqlite+aiosqlite:///{data}/flows.sqlite"
@@ -104,7 +114,29 @@ class Settings:
     host: str = _setting("127.0.0.1", "the address to listen on")
     port: int = _setting(8080, "the port to listen on; 0 takes a free one", least=0, most=65535)
     insecure: bool = _setting(
-        False, "listen beyond this machine although nothing asks clients who they are"
+        False, "listen beyond this machine without tokens or without TLS: the network is trusted"
+    )
+    tokens: Path | None = _setting(
+        None,
+        "the file of the tokens that clients must have, made by `flowtally token add`; without one"
+        " nobody is asked",
+    )
+    tls_certificate: Path | None = _setting(
+        None,
+        "the certificate, with those between it and its authority, as PEM; with it HTTPS alone"
+        " is spoken",
+    )
+    tls_key: Path | None = _setting(None, "the private key of the certificate, as PEM")
+    rate_limit_requests_per_s: float = _setting(
+        0.0,
+        "how many requests each token (without tokens, each address) may send in the long run; 0"
+        " is any number",
+        "requests a second",
+        least=0,
+        most=1_000_000,
+    )
+    rate_limit_burst_requests: int = _setting(
+        100, "how many of them it may send at once", "requests", least=1, most=1_000_000
     )
     retention_hours: int = _setting(
         168, "how long a record is served after it came in", "hours", least=1, most=24 * 3660
@@ -180,7 +212,7 @@ class Row:
     @property
     def kind(self) -> type:
         """The type of its values: bool, int, float, str or Path."""
-        return Path if isinstance(self.default, Path) else type(self.default)
+        return Path if isinstance(self.default, Path | None) else type(self.default)
 
     @property
     def demand(self) -> str:
@@ -222,10 +254,14 @@ def table() -> tuple[Row, ...]:
 
 
 def load(
-    flags: Mapping[str, object], environ: Mapping[str, str], file: Path | None = None
+    flags: Mapping[str, object],
+    environ: Mapping[str, str],
+    file: Path | None = None,
+    serves: bool = True,
 ) -> Loaded:
     """The effective settings. `file`, or the one that FLOWTALLY_CONFIG names, must be there; else
-    `flowtally.toml` is read where it exists. Raises `SettingsError` naming every fault."""
+    `flowtally.toml` is read where it exists. Raises `SettingsError` naming every fault; whether
+    the doors are shut well is of interest where something `serves` alone."""
     rows = {row.name: row for row in table()}
     sources = dict.fromkeys(rows, DEFAULT)
     values: dict[str, Any] = {}
@@ -246,16 +282,17 @@ def load(
                 why = f": {error}" if row.rule.parse else ""
                 faults.append(f"{name} must be {row.demand}, not {shown}{why} ({source})")
     settings = Settings(**values)
-    if not settings.insecure and not _is_loopback(settings.host):
+    if is_token(str(settings.tokens)):
         faults.append(
-            f"host {settings.host} ({sources['host']}) can be reached from other machines, and"
-            " nothing asks clients who they are; use 127.0.0.1, or --insecure if the network"
-            " itself is trusted"
+            f"tokens ({sources['tokens']}) names the file of a service's tokens, and is a token"
+            f" itself; a client has that in {TOKEN_VARIABLE}"
         )
+    if serves:
+        faults += open_doors(settings, sources)
     if faults:
         lead = "" if len(faults) == 1 else f"{len(faults)} settings cannot be used:\n  "
         raise SettingsError(lead + "\n  ".join(faults))
-    return Loaded(settings, sources, partial(load, flags, environ, file))
+    return Loaded(settings, sources, partial(load, flags, environ, file, serves))
 
 
 def _in_file(
@@ -335,12 +372,5 @@ def _parsed(kind: type, text: str) -> object:
 
 
 def _shown(value: object) -> str:
-    text = repr(str(value) if isinstance(value, Path) else value)
+    text = without_tokens(repr(str(value) if isinstance(value, Path) else value))
     return text if len(text) <= _SHOWN_MAX else f"{text[:_SHOWN_MAX]}..."
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -173,6 +173,7 @@ class Service:
         deadline_s: float = 30.0,
         in_flight_bytes_max: int = 1 << 30,
         make_store: Callable[[ManualClock], FlowStore] = MemoryStore,
+        make_loop: Callable[[], asyncio.AbstractEventLoop] | None = None,
     ) -> None:
         self.clock = ManualClock(NOW_MS)
         self.store = make_store(self.clock)
@@ -191,7 +192,7 @@ class Service:
             store_name="memory",
         )
         self.app = App(self.services)
-        self._runner = asyncio.Runner()
+        self._runner = asyncio.Runner(loop_factory=make_loop)
 
     def start(self) -> None:
         self.run(self.store.start())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -20,8 +21,18 @@ ANSWER_S_MAX = 60.0
 class Peer:
     """One connection, used from a thread: sends bytes as they are and reads what comes."""
 
-    def __init__(self, port: int, timeout_s: float = ANSWER_S_MAX) -> None:
-        self._socket = socket.create_connection(("127.0.0.1", port), timeout=timeout_s)
+    def __init__(
+        self, port: int, timeout_s: float = ANSWER_S_MAX, tls: ssl.SSLContext | None = None
+    ) -> None:
+        """Raises `ssl.SSLError` where the two cannot speak."""
+        plain = socket.create_connection(("127.0.0.1", port), timeout=timeout_s)
+        self._socket = plain
+        if tls is not None:
+            try:
+                self._socket = tls.wrap_socket(plain, server_hostname="localhost")
+            except OSError:
+                plain.close()
+                raise
         self._received = b""
 
     async def send(self, data: bytes) -> None:
@@ -91,7 +102,9 @@ class Listening:
 
 @asynccontextmanager
 async def listening(
-    service: Service, app: Callable[[Exchange], Awaitable[None]] | None = None
+    service: Service,
+    app: Callable[[Exchange], Awaitable[None]] | None = None,
+    tls: Callable[[], ssl.SSLContext] | None = None,
 ) -> AsyncIterator[Listening]:
     """Serves while the block runs, and waits for the end of serving; `app` may stand in for the
     service's own."""
@@ -104,6 +117,8 @@ async def listening(
             0,
             stop=stop,
             on_listening=lambda host, port: bound.set_result(port),
+            tls=tls,
+            on_handshake_failed=lambda: service.metrics.count_denied("handshake"),
         )
     )
     server = Listening(service, await bound, stop)

@@ -8,13 +8,18 @@ from pathlib import Path
 
 import pytest
 
+from flowtally.access.tokens import new_token
 from flowtally.config import Settings, load, table, without_password
 from flowtally.errors import SettingsError
 
-LOOPBACK_HINT = (
-    "can be reached from other machines, and nothing asks clients who they are; use 127.0.0.1, or"
-    " --insecure if the network itself is trusted"
+NO_TOKENS = (
+    "nothing asks clients who they are (make a token: flowtally token add NAME --may write --tokens"
+    " FILE, then serve with --tokens FILE)"
 )
+NO_TLS = "what they send can be read on the way (serve with --tls-certificate FILE --tls-key FILE)"
+TRUSTED = "or use 127.0.0.1, or --insecure if the network itself is trusted"
+REACHED = "can be reached from other machines, and"
+LOOPBACK_HINT = f"{REACHED} {NO_TOKENS}; and {NO_TLS}; {TRUSTED}"
 
 
 @pytest.fixture(autouse=True)
@@ -206,7 +211,38 @@ def test_variables_that_are_no_settings_are_let_be() -> None:
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "example.test"])
 def test_a_door_to_the_network_is_opened_only_on_purpose(host: str) -> None:
     assert fault_of({"host": host}, {}) == f"host {host} (--host) {LOOPBACK_HINT}"
+    named = {"host": host, "tokens": "t", "tls_certificate": "c", "tls_key": "k"}
+    assert load(named, {}).settings.host == host
+    assert fault_of({"host": host, "tokens": "t"}, {}) == (
+        f"host {host} (--host) {REACHED} {NO_TLS}; {TRUSTED}"
+    )
+    assert fault_of({**named, "tokens": None}, {}) == (
+        f"host {host} (--host) {REACHED} {NO_TOKENS}; {TRUSTED}"
+    )
     assert load({"host": host, "insecure": True}, {}).settings.host == host
+    # Whoever only reads settings opens no door.
+    assert load({"host": host}, {}, serves=False).settings.host == host
+
+
+@pytest.mark.parametrize(
+    ("given", "other"), [("tls_certificate", "tls_key"), ("tls_key", "tls_certificate")]
+)
+def test_a_certificate_and_its_key_are_of_use_together_alone(given: str, other: str) -> None:
+    flag = "--" + given.replace("_", "-")
+    assert fault_of({given: "x"}, {}) == f"{given} ({flag}) is of no use without {other}"
+
+
+def test_a_token_in_the_place_of_their_file_is_not_shown() -> None:
+    token = new_token()
+    for flags, environ, source in (
+        ({}, {"FLOWTALLY_TOKENS": token}, "FLOWTALLY_TOKENS"),
+        ({"tokens": token}, {}, "--tokens"),
+    ):
+        fault = fault_of(flags, environ)
+        assert fault.startswith(f"tokens ({source}) names the file of a service's tokens, and is a")
+        assert token[:12] not in fault
+    assert "port must be a whole number" in (fault := fault_of({}, {"FLOWTALLY_PORT": token}))
+    assert token[:12] not in fault
 
 
 def test_all_faults_are_told_at_once() -> None:

@@ -17,6 +17,7 @@ from flowtally import limits
 from flowtally.access.tokens import without_tokens
 from flowtally.clock import Clock
 from flowtally.errors import SettingsError
+from flowtally.heartbeat import ended_part, how_ended
 from flowtally.model import PartHealth
 
 logger = logging.getLogger(__name__)
@@ -47,7 +48,7 @@ class Watched(Generic[Value]):
         self._value: Value | None = None
         self._signature: _Signature = ()
         self._error = ""
-        self._beat_ms = 0
+        self._beat_s = 0.0
         self._changes = 0
         self._wanted = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -61,7 +62,7 @@ class Watched(Generic[Value]):
     async def start(self) -> None:
         """Reads, and watches from now on. Raises `SettingsError` where it cannot be read."""
         self._signature, self._value = await asyncio.to_thread(self._look)
-        self._beat_ms = self._clock.now_ms()
+        self._beat_s = self._clock.monotonic_s()
         self._task = asyncio.create_task(self._watch(), name=f"watching {self.name}")
 
     def reload(self) -> None:
@@ -78,13 +79,16 @@ class Watched(Generic[Value]):
 
     def health(self) -> PartHealth:
         """How it is. The part beats each time that the files were looked at."""
+        ended = how_ended(self._task)
+        if ended:
+            return ended_part(self.name, self._beat_s, ended)
         state, detail = self._condition(self.value)
         if self._error:
             state, detail = "error", "what was read last is in force"
         return PartHealth(
             self.name,
             state,
-            self._beat_ms,
+            self._beat_s,
             detail=detail,
             last_error=self._error,
             hint="" if state == "ok" else self._hint,
@@ -106,7 +110,7 @@ class Watched(Generic[Value]):
                 # This is the only one who looks: it may not die of what nobody thought of.
                 logger.exception("files could not be looked at", extra={"part": self.name})
                 self._error = without_tokens(f"{type(error).__name__}: {error}")
-            self._beat_ms = self._clock.now_ms()
+            self._beat_s = self._clock.monotonic_s()
 
     async def _look_again(self) -> None:
         signature = await asyncio.to_thread(self._signature_now)

@@ -63,5 +63,7 @@ class AccessLog:
             fields["commit"] = exchange.failed_commit
         if exchange.client is not None:
             fields["client"] = exchange.client
+        if exchange.token_name is not None:
+            fields["token"] = exchange.token_name
         fields["request_id"] = exchange.request_id
         logger.handle(Event(logger.name, logging.INFO, "request", self._clock.now_ms(), fields))

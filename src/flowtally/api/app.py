@@ -20,7 +20,7 @@ from flowtally.api.read import read_endpoints
 from flowtally.api.routes import ROUTES, WRITE_OPERATION, RouteTable
 from flowtally.api.services import Services
 from flowtally.api.write import WriteEndpoint
-from flowtally.errors import FlowtallyError
+from flowtally.errors import AccessDenied, FlowtallyError, RateLimited
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ class App:
     """Answers exchanges over the given parts; opens nothing. `close` ends its threads.
 
     `dependency_overrides` is FastAPI's: what stands in it for `services_of` is used in the place of
-    the given parts, by posts too; only the access log keeps to those it was given.
+    the given parts, by posts too; only the access log and the gate keep to those they were given.
     """
 
     def __init__(self, services: Services, routes: RouteTable = ROUTES) -> None:
@@ -39,6 +39,9 @@ class App:
         self.dependency_overrides: dict[Callable[..., Any], Callable[..., Any]] = (
             self._behind.dependency_overrides
         )
+        # Nothing is asked where there is nothing to ask: a small post would pay for it.
+        self._gate = None if services.gate.is_open else services.gate
+        self._metrics = services.metrics
         self._logged = AccessLog(self._dispatch, services.clock, services.metrics)
 
     async def __call__(self, exchange: Exchange) -> None:
@@ -54,21 +57,33 @@ class App:
                 logger.error("a request could not be read", exc_info=exchange.fault)
             await send_problem(problem_of(exchange.fault, exchange.request_id), exchange)
             return
-        place = self._routes.find(exchange.method, exchange.path)
+        path = exchange.path
+        place = self._routes.find(exchange.method, path)
         if place is not None:
             exchange.arrive(place)
-            if place.operation == WRITE_OPERATION:
-                write = self._write
-                if self.dependency_overrides:
-                    write = await self._overridden(write)
-                await write(exchange)
+        if self._gate is not None:
+            try:
+                self._gate.admit(exchange, path)
+            except (AccessDenied, RateLimited) as error:
+                await self._turn_away(error, exchange)
                 return
+        if place is not None and place.operation == WRITE_OPERATION:
+            write = self._write
+            if self.dependency_overrides:
+                write = await self._overridden(write)
+            await write(exchange)
+            return
         try:
             await answer_with(self._behind, exchange)
         except Exception:
             # Starlette raises an unexpected error again once our handler has answered it.
             if not exchange.answered:
                 raise
+
+    async def _turn_away(self, error: AccessDenied | RateLimited, exchange: Exchange) -> None:
+        """Answers without a look at the body."""
+        self._metrics.count_denied("rate" if isinstance(error, RateLimited) else error.reason)
+        await send_problem(problem_of(error, exchange.request_id), exchange)
 
     async def _overridden(self, write: WriteEndpoint) -> WriteEndpoint:
         override = self.dependency_overrides.get(services_of)

@@ -18,7 +18,7 @@ async def answer_with(app: Any, exchange: Exchange) -> None:
         "asgi": {"version": "3.0", "spec_version": "2.3"},
         "http_version": exchange.version,
         "method": exchange.method,
-        "scheme": "http",
+        "scheme": "https" if exchange.secure else "http",
         "path": exchange.path,
         "raw_path": exchange.target.partition(b"?")[0],
         "query_string": exchange.query,

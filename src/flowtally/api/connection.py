@@ -38,6 +38,8 @@ class House:
     date: Callable[[], bytes]
     stopping: Callable[[], bool]
     on_end: Callable[[Connection], None]
+    secure: bool = False
+    """Whether they are connections of TLS."""
 
 
 class Connection(asyncio.Protocol, Stream):
@@ -203,6 +205,7 @@ class Connection(asyncio.Protocol, Stream):
         exchange = Exchange(
             method, target, headers, self._client, self, self._deadline, version, keep_alive
         )
+        exchange.secure = self._house.secure
         self._waiting.append(exchange)
         return exchange
 

@@ -28,6 +28,8 @@ _EVERYWHERE = (
     b"content-security-policy: default-src 'none'; style-src 'unsafe-inline'\r\n"
     b"referrer-policy: no-referrer\r\n"
 )
+# Over TLS alone: a browser that was told so once asks this host over nothing else (RFC 6797).
+_EVERYWHERE_TLS = _EVERYWHERE + b"strict-transport-security: max-age=31536000\r\n"
 # A counter behind a random prefix: unique like a random id, without a system call per request.
 _process = os.urandom(5).hex()
 _numbers = itertools.count(1)
@@ -76,6 +78,12 @@ class Exchange:
     fault: Exception | None = None
     """Why what came could not be read as a request, and then nothing else is known of it; or what
     failed in this service while its body was read."""
+    token_name: str | None = None
+    """Of the token that was sent, also where it was revoked or may not do this."""
+    secure = False
+    """Whether it came over TLS."""
+    more_lines = b""
+    """Lines that the head of the answer has as well, whatever is answered."""
     cut_off = False
     """Whether nothing more of the body can come, though it has not ended."""
     continued = False
@@ -206,7 +214,9 @@ class Exchange:
             lines.append(b"transfer-encoding: chunked\r\n")
         lines.append(b"x-request-id: %b\r\n" % self.request_id.encode())
         lines.append(self.route_head)
-        lines.append(_EVERYWHERE)
+        lines.append(_EVERYWHERE_TLS if self.secure else _EVERYWHERE)
+        if self.more_lines:
+            lines.append(self.more_lines)
         if self._stream.closes_after(self):
             self.keep_alive = False
             lines.append(b"connection: close\r\n")
@@ -246,7 +256,8 @@ def _origin_form(target: bytes) -> bytes:
 
 
 def _request_id(given: bytes | None) -> str:
-    if given is not None and _SAFE_ID.fullmatch(given):
+    # A token that was put here by mistake is in no log and in no answer.
+    if given is not None and _SAFE_ID.fullmatch(given) and not given.startswith(b"flt_"):
         return given.decode("ascii")
     return f"{_process}-{next(_numbers):x}"
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from flowtally import __version__, limits
-from flowtally.api.problems import GET_STATUSES, MEDIA_TYPE, POST_STATUSES, kinds
+from flowtally.api.problems import DENIED_STATUSES, GET_STATUSES, MEDIA_TYPE, POST_STATUSES, kinds
 from flowtally.api.routes import ROUTES, Deprecation, RouteTable
 from flowtally.wire.fields import BYTE_FIELDS, NAME_FIELDS, RECORD_FIELDS
 from flowtally.wire.media import BodyFormat, SumsFormat
@@ -46,7 +46,18 @@ def openapi_document(routes: RouteTable = ROUTES) -> dict[str, Any]:
         },
         "tags": [{"name": "write"}, {"name": "read"}, {"name": "operations"}],
         "paths": _paths(routes),
-        "components": {"schemas": _schemas(), "headers": _headers()},
+        "components": {
+            "schemas": _schemas(),
+            "headers": _headers(),
+            "securitySchemes": {
+                "token": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "a token that may read, write or admin, as each operation says;"
+                    " asked for where the service has a tokens file",
+                }
+            },
+        },
     }
 
 
@@ -86,10 +97,10 @@ def _operations() -> dict[str, dict[str, Any]]:
         "aggregate": _post_aggregate(),
         "livez": _get_ops("Whether the process is alive"),
         "readyz": _get_ops("Whether the service can accept", unless=True),
-        "health": _get_ops("How each part is", unless=True),
+        "health": _asked(_get_ops("How each part is", unless=True)),
         "version": _get_ops("What is running"),
         "openapi": _get_ops("This document"),
-        "metrics": _get_ops("Metrics for Prometheus", "text/plain"),
+        "metrics": _asked(_get_ops("Metrics for Prometheus", "text/plain")),
         "docs": _get_ops("Where everything is", "text/html"),
         "problems": _get_ops("What can go wrong", "text/html"),
         "index": _get_ops("Where everything is", "text/html"),
@@ -103,6 +114,7 @@ def _post_flows() -> dict[str, Any]:
     }
     return {
         "tags": ["write"],
+        "security": _needs("write"),
         "summary": "Post a batch: counted whole, exactly once, durable when answered",
         "parameters": [
             {
@@ -159,12 +171,13 @@ def _post_aggregate() -> dict[str, Any]:
     }
     return {
         "tags": ["operations"],
+        "security": _needs("admin"),
         "summary": "Bring every batch that was acknowledged into what reads answer, now",
         "parameters": [_request_id()],
         "responses": {
             "200": {"description": "All of them are", **answer},
             "202": {"description": "It goes on; ask again to wait for the rest", **answer},
-            **_problems((500, 503)),
+            **_problems((*DENIED_STATUSES, 500, 503)),
         },
     }
 
@@ -177,6 +190,7 @@ def _get_flows() -> dict[str, Any]:
     changed = ("Flowtally-Last-Change", "Flowtally-Partial")
     return {
         "tags": ["read"],
+        "security": _needs("read"),
         "summary": "The sums of one hour",
         "parameters": [
             {"name": "hour", "in": "query", "required": True, "schema": _HOUR},
@@ -201,8 +215,9 @@ def _get_json(title: str, schema: str) -> dict[str, Any]:
     answer = {"description": title, "headers": _named(), "content": content}
     return {
         "tags": ["read"],
+        "security": _needs("read"),
         "summary": title,
-        "responses": {"200": answer, **_problems((400, 500, 503))},
+        "responses": {"200": answer, **_problems((400, *DENIED_STATUSES, 500, 503))},
     }
 
 
@@ -220,9 +235,23 @@ def _get_ops(title: str, media_type: str = _JSON, unless: bool = False) -> dict[
     }
 
 
+def _needs(scope: str) -> list[dict[str, list[str]]]:
+    """A token that may do this; or none, where the service asks for none."""
+    return [{"token": [scope]}, {}]
+
+
+def _asked(operation: dict[str, Any]) -> dict[str, Any]:
+    """An operation that a token is asked for, to read."""
+    responses = {**operation["responses"], **_problems(DENIED_STATUSES)}
+    return {**operation, "security": _needs("read"), "responses": responses}
+
+
 _PROBLEM_HEADERS = {
+    401: ("WWW-Authenticate",),
+    403: ("WWW-Authenticate",),
     408: ("Retry-After",),
     415: ("Accept-Encoding",),
+    429: ("Retry-After", "RateLimit", "RateLimit-Policy"),
     503: ("Retry-After",),
 }
 
@@ -270,6 +299,9 @@ def _headers() -> dict[str, Any]:
         "Link": ("Where to read what to use in its place", _TEXT),
         "Idempotency-Replayed": ("true: the batch had been counted before", _TEXT),
         "Retry-After": ("Seconds to wait before the same request is sent again", _COUNT),
+        "WWW-Authenticate": ("Bearer, with what is wrong with the token: RFC 6750", _TEXT),
+        "RateLimit": ("What is left of the burst (r), and when all of it is there (t, s)", _TEXT),
+        "RateLimit-Policy": ("The burst (q), and how long it takes to come again (w, s)", _TEXT),
         "Accept-Encoding": ("The codings of a body that are read here", _TEXT),
         "ETag": ("Strong: the hour, its revision, the format and the coding", _TEXT),
         "Vary": ("Accept, Accept-Encoding", _TEXT),

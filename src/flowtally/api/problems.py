@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import msgspec
 
 from flowtally import errors
+from flowtally.access.tokens import without_tokens
 from flowtally.api.exchange import Exchange
 
 MEDIA_TYPE = "application/problem+json"
@@ -39,6 +40,9 @@ _KINDS: dict[type[Exception], _Kind] = {
     errors.HeadTooLarge: _Kind(431, "head-too-large", "The head of the request is too large"),
     errors.UnknownVersion: _Kind(505, "http-version", "This version of HTTP is not spoken here"),
     errors.InvalidInput: _Kind(400, "invalid-input", "The request is not valid"),
+    errors.NotAuthenticated: _Kind(401, "not-authenticated", "A valid token is needed"),
+    errors.NotPermitted: _Kind(403, "not-permitted", "The token may not do this"),
+    errors.RateLimited: _Kind(429, "rate-limited", "This client asks too often"),
     errors.Overloaded: _Kind(503, "overloaded", "Too much is in flight"),
     errors.NotAccepting: _Kind(503, "not-accepting", "The service cannot accept now"),
     errors.SlowHead: _Kind(408, "slow-head", "The head of the request came too slowly"),
@@ -51,8 +55,9 @@ _ROUTING = {
     404: _Kind(404, "not-found", "There is nothing at this path"),
     405: _Kind(405, "method-not-allowed", "The path does not take this method"),
 }
-POST_STATUSES = (400, 408, 413, 415, 422, 500, 503)
-GET_STATUSES = (400, 406, 500, 503)
+DENIED_STATUSES = (401, 403, 429)
+POST_STATUSES = (400, 401, 403, 408, 413, 415, 422, 429, 500, 503)
+GET_STATUSES = (400, 401, 403, 406, 429, 500, 503)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +77,8 @@ def problem_of(error: Exception, request_id: str) -> Problem:
     detail = "see the server's log under this request_id" if kind is _FAULT else str(error)
     if isinstance(error, errors.Unavailable):
         headers.append(("Retry-After", str(error.retry_after_s)))
+    if isinstance(error, errors.AccessDenied):
+        headers.append(("WWW-Authenticate", error.challenge))
     if isinstance(error, errors.InvalidRecords):
         fields["errors"] = [
             {"pointer": fault.pointer, "detail": fault.detail} for fault in error.errors
@@ -113,8 +120,9 @@ def _problem(
         "type": f"/docs/problems#{kind.slug}",
         "title": kind.title,
         "status": kind.status,
-        # Text of a client may hold half a surrogate pair, which UTF-8 cannot.
-        "detail": detail.encode(errors="replace").decode(),
+        # Text of a client may hold half a surrogate pair, which UTF-8 cannot; and whoever puts a
+        # token in the wrong place must not find it in a log of answers.
+        "detail": without_tokens(detail.encode(errors="replace").decode()),
         "request_id": request_id,
         **fields,
     }

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import ssl
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from email.utils import formatdate
@@ -40,14 +41,16 @@ async def serve(
     stop: asyncio.Event,
     on_listening: Callable[[str, int], None],
     clock: Clock = SystemClock(),
+    tls: Callable[[], ssl.SSLContext] | None = None,
+    on_handshake_failed: Callable[[], None] = lambda: None,
 ) -> None:
     """Serves until `stop` is set, then lets what is in flight finish, `DRAIN_S` at most.
 
     A port of 0 takes a free one; `on_listening` is told which, once connections are taken. Raises
-    `SettingsError` where the address cannot be had.
+    `SettingsError` where the address cannot be had. `tls` is asked anew for each connection.
     """
     with _listen(host, port) as listener:
-        door = _Door(app, listener, stop, clock)
+        door = _Door(app, listener, stop, clock, tls, on_handshake_failed)
         door.open()
         try:
             on_listening(host, listener.getsockname()[1])
@@ -66,12 +69,16 @@ class _Door:
         listener: socket.socket,
         stop: asyncio.Event,
         clock: Clock,
+        tls: Callable[[], ssl.SSLContext] | None,
+        on_handshake_failed: Callable[[], None],
     ) -> None:
+        self._tls = tls
+        self._on_handshake_failed = on_handshake_failed
         self._loop = asyncio.get_running_loop()
         self._listener = listener
         self._stop = stop
         self._clock = clock
-        self._house = House(app, self._date, stop.is_set, self._on_end)
+        self._house = House(app, self._date, stop.is_set, self._on_end, secure=tls is not None)
         self._connections: set[Connection] = set()
         self._entering: set[asyncio.Task[None]] = set()
         self._left = asyncio.Event()
@@ -154,8 +161,18 @@ class _Door:
     async def _enter(self, connection: Connection, client: socket.socket) -> None:
         client.setblocking(False)
         try:
-            await self._loop.connect_accepted_socket(lambda: connection, client)
-        except (OSError, asyncio.CancelledError):
+            if self._tls is None:
+                await self._loop.connect_accepted_socket(lambda: connection, client)
+            else:
+                await self._loop.connect_accepted_socket(
+                    lambda: connection,
+                    client,
+                    ssl=self._tls(),
+                    ssl_handshake_timeout=limits.HANDSHAKE_S,
+                )
+        except (OSError, asyncio.CancelledError) as error:
+            if self._tls is not None and isinstance(error, OSError):
+                self._on_handshake_failed()
             client.close()
             self._on_end(connection)
 

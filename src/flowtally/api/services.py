@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from flowtally import limits
 from flowtally.api.answer_cache import AnswerCache
+from flowtally.api.auth import Gate
 from flowtally.clock import Clock
 from flowtally.ingest.admission import Admission
 from flowtally.ingest.committer import Committer
@@ -30,6 +31,7 @@ class Services:
     metrics: Metrics
     stopping: Callable[[], bool]
     store_name: str
+    gate: Gate = Gate(None, None)
     health_sources: tuple[HealthSource, ...] = ()
     """Parts beside the sink and the committer."""
     answers: AnswerCache = field(

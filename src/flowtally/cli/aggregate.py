@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from flowtally.cli.connection import client_of
+from flowtally.cli.connection import Ca, TokenFile, client_of
 from flowtally.cli.settings_flags import with_settings
 from flowtally.config import Loaded
 from flowtally.errors import FolderInUse
@@ -21,19 +23,22 @@ def _aggregate(
     url: Annotated[
         str | None, typer.Option(help="ask this running service, and look at no folder")
     ] = None,
+    token_file: TokenFile = None,
+    ca: Ca = None,
 ) -> None:
     """Sum what the hourly store has taken and not yet summed.
 
     Asks the service that has the data folder, or does it itself where none runs. On a store whose
     batches are visible at once there is nothing to do.
     """
-    print(_in_folder(loaded.settings.data) if url is None else _by_service(url))
+    ask = partial(_by_service, token_file=token_file, ca=ca)
+    print(_in_folder(loaded.settings.data, ask) if url is None else ask(url))
 
 
 command = with_settings(_aggregate, only=("data",))
 
 
-def _in_folder(data: Path) -> str:
+def _in_folder(data: Path, ask: Callable[[str], str]) -> str:
     from flowtally.compose import aggregate_data
 
     try:
@@ -41,11 +46,11 @@ def _in_folder(data: Path) -> str:
     except FolderInUse as error:
         if error.url is None:
             raise
-        return _by_service(error.url)
+        return ask(error.url)
     return f"aggregated {batches} batches in {data}: every acknowledged batch is in the sums"
 
 
-def _by_service(url: str) -> str:
-    with client_of(url, _GIVE_UP_S) as client:
+def _by_service(url: str, token_file: Path | None, ca: Path | None) -> str:
+    with client_of(url, _GIVE_UP_S, token_file=token_file, ca=ca) as client:
         client.settle()
     return f"asked the service on {url}: every acknowledged batch is in the sums"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flowtally import limits
-from flowtally.cli.connection import DEFAULT_URL, Connections, GiveUp, Url, client_of
+from flowtally.cli.connection import DEFAULT_URL, Ca, Connections, GiveUp, TokenFile, Url, client_of
 
 if TYPE_CHECKING:
     from flowtally.client.sending import KeyedBatch
@@ -19,6 +19,8 @@ _BATCH_RECORDS = 1000
 
 def command(
     url: Url = DEFAULT_URL,
+    token_file: TokenFile = None,
+    ca: Ca = None,
     records: Annotated[int, typer.Option(min=1, help="how many records to send")] = 20_000,
     rate: Annotated[
         float, typer.Option(min=0, help="records a second; 0 is as fast as it goes")
@@ -40,7 +42,10 @@ def command(
     from flowtally.client.traffic import generated_records
 
     sent = Sent()
-    with client_of(url, give_up_after_s) as client, told(client, sent) as on_sent:
+    with (
+        client_of(url, give_up_after_s, token_file=token_file, ca=ca) as client,
+        told(client, sent) as on_sent,
+    ):
         entries = ((one, one) for one in generated_records(records, seed, hour))
         batches = keyed_batches(entries, _BATCH_RECORDS, f"demo:{seed}:{hour}")
         send_batches(client, _paced(batches, rate), connections, sent, on_sent)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flowtally.cli.connection import DEFAULT_URL, client_of
+from flowtally.cli.connection import DEFAULT_URL, Ca, TokenFile, client_of
 from flowtally.clock import SystemClock
 from flowtally.config import URL_VARIABLE
 from flowtally.wire.answers import timestamp
@@ -35,6 +35,8 @@ def command(
     timeout_s: Annotated[
         float, typer.Option(min=0.1, max=60, help="how long a service may take, in seconds")
     ] = 5.0,
+    token_file: TokenFile = None,
+    ca: Ca = None,
     history: Annotated[
         Path | None,
         typer.Option(
@@ -57,7 +59,7 @@ def command(
     began_s = clock.monotonic_s()
     rounds = 0
     with ExitStack() as stack:
-        clients = {url: stack.enter_context(client_of(url)) for url in urls}
+        clients = {url: stack.enter_context(client_of(url, token_file=token_file, ca=ca)) for url in urls}
         while True:
             looks = look_at(clients, str(timestamp(clock.now_ms())), timeout_s, clock.monotonic_s)
             if kept is not None:

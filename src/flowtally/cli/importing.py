@@ -11,9 +11,11 @@ import typer
 
 from flowtally.cli.connection import (
     DEFAULT_URL,
+    Ca,
     Connections,
     GiveUp,
     KeyPrefix,
+    TokenFile,
     Url,
     client_of,
 )
@@ -33,6 +35,8 @@ def aws_vpc(
         list[str], typer.Argument(help="files, plain or gzip, or - for standard input")
     ],
     url: Url = DEFAULT_URL,
+    token_file: TokenFile = None,
+    ca: Ca = None,
     names: Annotated[
         Path | None, typer.Option(help="CSV of address or CIDR,name; the longest prefix wins")
     ] = None,
@@ -69,7 +73,7 @@ def aws_vpc(
     known = Names.read(names) if names else Names()
     rules = Rules(known, action, vpc_id, direction == "opener", skip_bad)
     read, sent = Summary(), Sent()
-    with client_of(url, give_up_after_s) as client:
+    with client_of(url, give_up_after_s, token_file=token_file, ca=ca) as client:
         try:
             with told(client, sent) as on_sent:
                 for file in files:

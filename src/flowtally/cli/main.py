@@ -13,6 +13,7 @@ from typing import Annotated
 
 import typer
 
+from flowtally.access.tokens import without_tokens
 from flowtally.cli import (
     aggregate,
     check,
@@ -23,6 +24,7 @@ from flowtally.cli import (
     query,
     send,
     serve,
+    token,
     verify,
     version,
 )
@@ -44,6 +46,7 @@ app.command("query")(query.command)
 app.command("copy")(copy.command)
 app.command("aggregate")(aggregate.command)
 app.command("verify")(verify.command)
+app.add_typer(token.app, name="token")
 app.command("check")(check.command)
 app.command("health")(health.command)
 app.command("demo")(demo.command)
@@ -78,7 +81,7 @@ def _told(error: Exception) -> int:
         text = str(error)
     else:
         text = f"a fault of flowtally itself: {type(error).__name__}: {error} (see {_DEBUG})"
-    print(f"flowtally: {text}", file=sys.stderr)
+    print(f"flowtally: {without_tokens(text)}", file=sys.stderr)
     return 2 if isinstance(error, SettingsError) else 1
 
 

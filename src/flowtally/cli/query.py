@@ -7,18 +7,20 @@ from typing import Annotated, Literal
 
 import typer
 
-from flowtally.cli.connection import DEFAULT_URL, Url, client_of
+from flowtally.cli.connection import DEFAULT_URL, Ca, TokenFile, Url, client_of
 
 
 def command(
     hour: Annotated[int, typer.Option(help="the hour label")],
     url: Url = DEFAULT_URL,
+    token_file: TokenFile = None,
+    ca: Ca = None,
     output: Annotated[
         Literal["table", "json", "ndjson", "csv"], typer.Option("--format", help="how to print")
     ] = "table",
 ) -> None:
     """Print the sums of one hour."""
-    with client_of(url) as client:
+    with client_of(url, token_file=token_file, ca=ca) as client:
         if output == "table":
             _print_table(client.sums(hour))
             return

@@ -10,9 +10,11 @@ import typer
 
 from flowtally.cli.connection import (
     DEFAULT_URL,
+    Ca,
     Connections,
     GiveUp,
     KeyPrefix,
+    TokenFile,
     Url,
     client_of,
 )
@@ -22,6 +24,8 @@ from flowtally.cli.inputs import STANDARD_INPUT, require_inputs
 def command(
     file: Annotated[str, typer.Argument(help="a file of records, or - for standard input")],
     url: Url = DEFAULT_URL,
+    token_file: TokenFile = None,
+    ca: Ca = None,
     form: Annotated[
         Literal["auto", "json", "ndjson"],
         typer.Option("--format", help="json is an array, ndjson a record in each line"),
@@ -57,7 +61,7 @@ def command(
     # A pipe has no size.
     total_bytes = Path(file).stat().st_size if Path(file).is_file() else None
     sent, read = Sent(), 0
-    with stream, client_of(url, give_up_after_s) as client:
+    with stream, client_of(url, give_up_after_s, token_file=token_file, ca=ca) as client:
         with told(client, sent, total_bytes) as on_sent:
             wanted = None if form == "auto" else BodyFormat[form.upper()]
             found, records = read_records(stream, wanted, full_batches_only)

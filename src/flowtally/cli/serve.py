@@ -106,6 +106,7 @@ async def _serve(
     settings: Settings, on_step: OnStep, clock: Clock, log: TurnHandler, hang_up: HangUp
 ) -> None:
     import asyncio
+    import signal
 
     from flowtally.api.server import serve
     from flowtally.compose import Service
@@ -119,6 +120,7 @@ async def _serve(
             service.drain()
             stop.set()
 
+    hang_up.reload.add("credentials", lambda _: service.reload())
     hang_up.listen(stop_once)
     telling = asyncio.create_task(log.tell_repeats_regularly(), name="log-repeats")
     try:
@@ -128,9 +130,11 @@ async def _serve(
         raise
     try:
         _stop_on_signals(stop, stop_once)
+        tls = service.credentials.tls
 
         def on_listening(host: str, port: int) -> None:
-            url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+            scheme = "http" if tls is None else "https"
+            url = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
             service.announce(url)
             _greet(settings, url)
 
@@ -141,6 +145,8 @@ async def _serve(
                 settings.port,
                 stop=stop,
                 on_listening=on_listening,
+                tls=tls,
+                on_handshake_failed=lambda: service.metrics.count_denied("handshake"),
             )
     finally:
         await service.close()
@@ -200,14 +206,17 @@ def _greet(settings: Settings, url: str) -> None:
     logger.info("listening", extra={"url": url, "store": settings.store, "data": kept})
     if not sys.stdout.isatty():
         return
+    curl = "curl"
+    if settings.tokens is not None:
+        curl += ' -H "Authorization: Bearer $FLOWTALLY_TOKEN"'
     print(
         f"""
   Flowtally {__version__} serves on {url}
   data: {kept}
 
-  post  curl {url}/v1/flows -H 'Content-Type: application/json' -d \\
+  post  {curl} {url}/v1/flows -H 'Content-Type: application/json' -d \\
           '[{{"src_app":"foo","dest_app":"bar","vpc_id":"vpc-0","hour":1,"bytes_rx":300,"bytes_tx":100}}]'
-  read  curl '{url}/v1/flows?hour=1'
+  read  {curl} '{url}/v1/flows?hour=1'
   stop  Ctrl-C
 """,
         flush=True,

@@ -30,7 +30,7 @@ def with_settings(command: Callable[..., None], only: tuple[str, ...] = ()) -> C
     def wrapper(**arguments: Any) -> None:
         config: Path | None = arguments.pop("config")
         flags = {row.name: arguments.pop(row.name) for row in rows}
-        command(load(flags, os.environ, config), **arguments)
+        command(load(flags, os.environ, config, serves=not only), **arguments)
 
     _, *own = inspect.signature(command, eval_str=True).parameters.values()
     made = [_parameter("config", Path, typer.Option("--config", help=_CONFIG_HELP))]
@@ -65,4 +65,6 @@ def _help(row: Row) -> str:
 
 def shown(value: object) -> str:
     """A value as one would write it in a flag."""
+    if value is None:
+        return "none"
     return str(value).lower() if isinstance(value, bool) else str(value)

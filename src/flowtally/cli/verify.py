@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from flowtally.cli.connection import client_of
+from flowtally.cli.connection import Ca, TokenFile, client_of
 from flowtally.cli.settings_flags import with_settings
 from flowtally.config import Loaded, Settings
 from flowtally.errors import FolderInUse
@@ -18,6 +21,8 @@ def _verify(
     url: Annotated[
         str | None, typer.Option(help="ask this running service, and look at no data")
     ] = None,
+    token_file: TokenFile = None,
+    ca: Ca = None,
 ) -> None:
     """Prove that every accepted byte is in the sums.
 
@@ -26,7 +31,8 @@ def _verify(
     has the folder. Exit code 1 and the difference where the account does not balance or a file is
     damaged.
     """
-    ledger, faults = _of_data(loaded.settings) if url is None else (_of_service(url), ())
+    ask = partial(_of_service, token_file=token_file, ca=ca)
+    ledger, faults = _of_data(loaded.settings, ask) if url is None else (ask(url), ())
     _print(ledger)
     for fault in faults:
         print(f"DAMAGED: {fault}")
@@ -42,7 +48,7 @@ def _verify(
 command = with_settings(_verify, only=("store", "data", "sql_url"))
 
 
-def _of_data(settings: Settings) -> tuple[Ledger, tuple[str, ...]]:
+def _of_data(settings: Settings, ask: Callable[[str], Ledger]) -> tuple[Ledger, tuple[str, ...]]:
     """The account and the faults of what no service has, or the account of the one that has it."""
     import msgspec
 
@@ -53,12 +59,12 @@ def _of_data(settings: Settings) -> tuple[Ledger, tuple[str, ...]]:
     except FolderInUse as error:
         if error.url is None:
             raise
-        return _of_service(error.url), ()
+        return ask(error.url), ()
     return msgspec.json.decode(report.ledger_json, type=Ledger), report.faults
 
 
-def _of_service(url: str) -> Ledger:
-    with client_of(url) as client:
+def _of_service(url: str, token_file: Path | None, ca: Path | None) -> Ledger:
+    with client_of(url, token_file=token_file, ca=ca) as client:
         ledger = client.ledger()
     print(f"asked the service on {url}")
     return ledger

@@ -18,6 +18,7 @@ from contextvars import Context
 from typing import TextIO
 
 from flowtally import limits
+from flowtally.access.tokens import without_tokens
 from flowtally.clock import Clock, SystemClock
 from flowtally.observe.log_levels import apply_levels
 from flowtally.observe.log_lines import Event, HumanFormatter, JsonFormatter
@@ -96,8 +97,9 @@ class TurnHandler(logging.StreamHandler[TextIO]):
         return admitted and super().handle(record)
 
     def emit(self, record: logging.LogRecord) -> None:
-        # At once: its values may have changed by the end of the turn.
-        self._take(self._line(record), record.levelno)
+        # At once: its values may have changed by the end of the turn. Wherever a client put its
+        # token, no line has it.
+        self._take(without_tokens(self._line(record)), record.levelno)
 
     def _line(self, record: logging.LogRecord) -> str:
         try:

@@ -45,6 +45,12 @@ class Metrics:
         self._batches = Counter(
             "flowtally_batches", "Batches posted, by outcome.", ["outcome"], registry=registry
         )
+        self._denied = Counter(
+            "flowtally_denied",
+            "Requests and handshakes that were turned away before any of a body was read.",
+            ["reason"],
+            registry=registry,
+        )
         self._requests = RequestDurations(
             "http_request_duration_seconds",
             "Requests, from their head to the end of the answer.",
@@ -136,6 +142,10 @@ class Metrics:
     def count_deprecated(self, method: str, route: str) -> None:
         """Notes a request for something that should no longer be used."""
         self._deprecated.labels(_method(method), route).inc()
+
+    def count_denied(self, reason: str) -> None:
+        """Notes that somebody was turned away; a reason is one of few words."""
+        self._denied.labels(reason).inc()
 
     def count_batch(self, receipt: Receipt) -> None:
         """Notes a batch that was acknowledged."""

@@ -83,8 +83,8 @@ def test_it_beats_and_reads_at_once_where_it_is_asked_to(
 ) -> None:
     async def story() -> None:
         async with watching(file) as watched:
-            before_ms = watched.health().beat_ms
-            await eventually(lambda: watched.health().beat_ms > before_ms)
+            before_s = watched.health().beat_s
+            await eventually(lambda: watched.health().beat_s > before_s)
         monkeypatch.setattr(limits, "FILES_LOOK_S", 3_600)
         async with watching(file) as watched:
             watched.reload()

@@ -29,11 +29,13 @@ file beats the default. The file is the one that `--config` or `FLOWTALLY_CONFIG
 --format toml` prints it as a file. An unknown name and a value that breaks its rule are errors, and
 all of them are told at once. In the file a value must have its type (`port = 8080`, not `"8080"`).
 
-Two variables are no settings of the service: `FLOWTALLY_CONFIG`, and `FLOWTALLY_URL`, which says to
-`send`, `import`, `query`, `health` and `demo` where the service is reached.
+Some variables are no settings of the service: `FLOWTALLY_CONFIG`, and those that say how a service
+is reached to the commands that ask one: `FLOWTALLY_URL`, `FLOWTALLY_TOKEN`, `FLOWTALLY_TOKEN_FILE`,
+`FLOWTALLY_CA` (see [the command line](cli.md#asking-a-service-that-wants-a-token)).
 
 The service listens on this machine alone. Where `host` can be reached from others it refuses to
-start without `insecure`, because nothing asks clients who they are.
+start without `tokens` and `tls_certificate`, or else `insecure`. How to make them:
+[securing a service](../guides/securing.md).
 """
 
 _CLI = """\
@@ -46,6 +48,19 @@ progress bar appear only on one.
 
 Names of flows may be hostile text: what a terminal would act on is printed escaped by
 `flowtally query`, in its table; the other formats give every name as it is.
+"""
+
+_ACCESS = """\
+## Asking a service that wants a token
+
+`send`, `import`, `query`, `health`, `demo`, `verify` and `aggregate` send the token that `--token-file` (or
+`FLOWTALLY_TOKEN_FILE`) has, or else the one in the variable `FLOWTALLY_TOKEN`. No option takes the
+token itself: everybody on a machine can read the arguments of a process. `copy` asks two services,
+so it has two options and reads no variable. `--ca` (or `FLOWTALLY_CA`) names the authorities that
+the service's certificate must be from, in place of those that the system trusts.
+
+A token is sent to the service of the URL and to nobody else: redirects are not followed. Over plain
+HTTP to another machine it can be read on the way, and a line on standard error says so.
 """
 
 _KEYS = """\
@@ -88,7 +103,7 @@ def settings_page() -> str:
 
 def cli_page() -> str:
     """docs/reference/cli.md."""
-    parts = [_CLI, _KEYS]
+    parts = [_CLI, _ACCESS, _KEYS]
     for context in _contexts(get_command(app), "flowtally", None):
         parts.append(f"## {context.command_path}\n\n```text\n{_help(context)}\n```\n")
     return "\n".join(parts)

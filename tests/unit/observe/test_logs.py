@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from flowtally import limits
+from flowtally.access.tokens import new_token
 from flowtally.clock import ManualClock
 from flowtally.observe.log_levels import apply_levels
 from flowtally.observe.log_lines import request_id_of_task
@@ -29,6 +30,22 @@ def root() -> Iterator[logging.Logger]:
     root.handlers[:] = handlers
     apply_levels("warning", {}, access_log=True)
     root.setLevel(level)
+
+
+@pytest.mark.parametrize("form", ["json", "human"])
+def test_a_token_is_in_no_line(root: logging.Logger, form: str) -> None:
+    stream, token = io.StringIO(), new_token()
+    set_up(form, "debug", stream)
+    log = logging.getLogger("flowtally.test")
+    log.info("posted", extra={"batch_id": token, "path": f"/x?token={token}&y"})
+    log.debug(f"Authorization: Bearer {token}")
+    try:
+        raise ValueError(f"no such key: {token}")
+    except ValueError:
+        log.exception("it failed")
+    text = stream.getvalue()
+    assert text.count("flt_***") >= 4
+    assert token[4:] not in text
 
 
 def test_set_up_twice_writes_once(root: logging.Logger) -> None:
