@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable
 
+from flowtally.access.tokens import without_tokens
 from flowtally.api.exchange import Exchange
 from flowtally.clock import Clock
 from flowtally.observe.log_lines import Event, request_id_of_task
@@ -58,7 +59,8 @@ class AccessLog:
         if exchange.records is not None:
             fields["records"] = exchange.records
         if exchange.batch_id is not None:
-            fields["batch_id"] = exchange.batch_id
+            # The only one of these that may be any text that a client chose.
+            fields["batch_id"] = without_tokens(exchange.batch_id)
         if exchange.failed_commit is not None:
             fields["commit"] = exchange.failed_commit
         if exchange.client is not None:

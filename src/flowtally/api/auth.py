@@ -98,8 +98,7 @@ class Gate:
         return entry, None if scope in entry.may else _not_permitted(entry, scope)
 
     def _count(self, exchange: Exchange, limit: RateLimit, entry: TokenEntry | None) -> None:
-        client = client_of(exchange.client) if entry is None else f"token {entry.name}"
-        taken = limit.take(client)
+        taken = limit.take(client_of(exchange.client) if entry is None else entry.sha256)
         exchange.more_lines = limit.lines(taken)
         if not taken.granted:
             raise RateLimited(
@@ -116,12 +115,12 @@ def client_of(address: str | None) -> str:
     try:
         found = ipaddress.ip_address(address or "")
     except ValueError:
-        return f"address {address}"
+        return address or ""
     if found.version == 6:
         if found.ipv4_mapped is not None:
-            return f"address {found.ipv4_mapped}"
-        return f"address {ipaddress.ip_network((found.packed[:8] + bytes(8), 64))}"
-    return f"address {found}"
+            return str(found.ipv4_mapped)
+        return str(ipaddress.ip_network((found.packed[:8] + bytes(8), 64)))
+    return str(found)
 
 
 def _missing(detail: str) -> NotAuthenticated:

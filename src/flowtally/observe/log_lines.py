@@ -46,7 +46,8 @@ class Event(logging.LogRecord):
 
     `logging` finds out a dozen things about each of its own records that no line here shows; that
     was a sixth of what a small post cost. Give it to `Logger.handle`, where `isEnabledFor`. Its
-    fields are written as they are, at the end of the turn: they hold the request's id, and no None.
+    fields are written as they are, at the end of the turn: they hold the request's id, no None and
+    no token.
     """
 
     def __init__(
