@@ -98,7 +98,7 @@ def test_a_change_that_breaks_clients(where: str, value: Any, told: str) -> None
         (FLOWS + "get summary", "Other words"),
         (FLOWS + "get deprecated", True),
         (FLOWS + "get security", [{}, {"token": []}]),
-        (FLOWS + "get responses 429", {"description": "Too many"}),
+        (FLOWS + "get responses 425", {"description": "Too many"}),
         (FLOWS + "get responses 200 headers New", {"schema": {}}),
         (FLOWS + "get responses 200 content text/html", {"schema": {}}),
         (FLOWS + "post requestBody content text/csv", {"schema": {}}),

@@ -106,7 +106,6 @@ async def _serve(
     settings: Settings, on_step: OnStep, clock: Clock, log: TurnHandler, hang_up: HangUp
 ) -> None:
     import asyncio
-    import signal
 
     from flowtally.api.server import serve
     from flowtally.compose import Service
