@@ -59,7 +59,9 @@ def command(
     began_s = clock.monotonic_s()
     rounds = 0
     with ExitStack() as stack:
-        clients = {url: stack.enter_context(client_of(url, token_file=token_file, ca=ca)) for url in urls}
+        clients = {
+            url: stack.enter_context(client_of(url, token_file=token_file, ca=ca)) for url in urls
+        }
         while True:
             looks = look_at(clients, str(timestamp(clock.now_ms())), timeout_s, clock.monotonic_s)
             if kept is not None:

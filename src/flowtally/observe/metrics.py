@@ -42,14 +42,11 @@ class Metrics:
         self._records = Counter(
             "flowtally_records", "Records accepted, repeats left out.", registry=registry
         )
-        self._batches = Counter(
-            "flowtally_batches", "Batches posted, by outcome.", ["outcome"], registry=registry
-        )
-        self._denied = Counter(
+        self._batches = self._counter("flowtally_batches", "Batches posted, by outcome.", "outcome")
+        self._denied = self._counter(
             "flowtally_denied",
             "Requests and handshakes that were turned away before any of a body was read.",
-            ["reason"],
-            registry=registry,
+            "reason",
         )
         self._requests = RequestDurations(
             "http_request_duration_seconds",
@@ -57,11 +54,11 @@ class Metrics:
             _SECONDS,
         )
         registry.register(self._requests)
-        self._deprecated = Counter(
+        self._deprecated = self._counter(
             "flowtally_deprecated_requests",
             "Requests for what is marked deprecated.",
-            ["method", "route"],
-            registry=registry,
+            "method",
+            "route",
         )
         self._accepted = self._batches.labels("accepted")
         self._commit = self._histogram(
@@ -83,11 +80,10 @@ class Metrics:
             "Bodies that were turned away because too many bytes were in flight.",
             registry=registry,
         )
-        self._rejected = Counter(
+        self._rejected = self._counter(
             "flowtally_batches_rejected",
             "Batches that were not acknowledged, by the reason that the sender was told.",
-            ["reason"],
-            registry=registry,
+            "reason",
         )
         self._lag = self._histogram(
             "flowtally_event_loop_lag_seconds",
@@ -116,6 +112,9 @@ class Metrics:
         labels: Sequence[str] = (),
     ) -> Histogram:
         return Histogram(name, text, labels, buckets=buckets, registry=self.registry)
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(name, text, labels, registry=self.registry)
 
     def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
         return Gauge(name, text, labels, registry=self.registry)

@@ -53,9 +53,9 @@ Names of flows may be hostile text: what a terminal would act on is printed esca
 _ACCESS = """\
 ## Asking a service that wants a token
 
-`send`, `import`, `query`, `health`, `demo`, `verify` and `aggregate` send the token that `--token-file` (or
-`FLOWTALLY_TOKEN_FILE`) has, or else the one in the variable `FLOWTALLY_TOKEN`. No option takes the
-token itself: everybody on a machine can read the arguments of a process. `copy` asks two services,
+`send`, `import`, `query`, `health`, `demo`, `verify` and `aggregate` send the token that
+`--token-file` (or `FLOWTALLY_TOKEN_FILE`) has, or else the one in the variable `FLOWTALLY_TOKEN`;
+`health` sends it to each service that it is told of. No option takes the token itself: everybody on a machine can read the arguments of a process. `copy` asks two services,
 so it has two options and reads no variable. `--ca` (or `FLOWTALLY_CA`) names the authorities that
 the service's certificate must be from, in place of those that the system trusts.
 
