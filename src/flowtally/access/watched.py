@@ -20,7 +20,9 @@ from flowtally.errors import SettingsError
 from flowtally.heartbeat import ended_part, how_ended
 from flowtally.model import PartHealth
 
-logger = logging.getLogger(__name__)
+# Not by this module's name, which is that of the access log: whoever wants no line for each request
+# wants to hear of this all the same.
+logger = logging.getLogger("flowtally.serve.credentials")
 
 Value = TypeVar("Value")
 _Signature = tuple[tuple[int, int, int, int], ...]

@@ -55,9 +55,10 @@ _ACCESS = """\
 
 `send`, `import`, `query`, `health`, `demo`, `verify` and `aggregate` send the token that
 `--token-file` (or `FLOWTALLY_TOKEN_FILE`) has, or else the one in the variable `FLOWTALLY_TOKEN`;
-`health` sends it to each service that it is told of. No option takes the token itself: everybody on a machine can read the arguments of a process. `copy` asks two services,
-so it has two options and reads no variable. `--ca` (or `FLOWTALLY_CA`) names the authorities that
-the service's certificate must be from, in place of those that the system trusts.
+`health` sends it to each service that it is told of. No option takes the token itself: everybody on
+a machine can read the arguments of a process. `copy` asks two services, so it has two options and
+reads no variable. `--ca` (or `FLOWTALLY_CA`) names the authorities that the service's certificate
+must be from, in place of those that the system trusts.
 
 A token is sent to the service of the URL and to nobody else: redirects are not followed. Over plain
 HTTP to another machine it can be read on the way, and a line on standard error says so.
