@@ -75,9 +75,9 @@ check-style:
 check-types:
 	$(BIN)/mypy
 
-# Without the plugins and the settings of the other tests, which take longer to load than these run.
+# Without the other plugins and the settings of the other tests, which take longer to load than these run.
 check-repo:
-	PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 $(BIN)/python -m pytest -q --noconftest tests/repo
+	PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 $(BIN)/python -m pytest -q -p pytest_timeout --noconftest tests/repo
 
 kernel-test: .venv/.ready-dev .venv/.kernel ## the kernel's own tests, and SECONDS (60) of fuzzing
 	cargo test --quiet --manifest-path kernel/Cargo.toml --package flowtally-kernel-core

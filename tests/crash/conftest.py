@@ -15,6 +15,14 @@ from tests.crash.service import ROOT, Service, running
 from tests.postgres import Postgres, started
 
 TMPFS_BYTES = 96 * 1024 * 1024
+TEST_S_MAX = 900
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """These tests start and kill processes, some of them hundreds: they may take their time."""
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker(pytest.mark.timeout(TEST_S_MAX))
 
 
 @pytest.fixture
