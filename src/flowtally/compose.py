@@ -7,9 +7,12 @@ other, and `close` undoes it in reverse. Two services can live in one process.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from flowtally import __version__
 from flowtally.access.credentials import Credentials
 from flowtally.api.app import App
 from flowtally.api.auth import Gate
@@ -17,6 +20,7 @@ from flowtally.api.rate_limit import RateLimit
 from flowtally.api.services import Services
 from flowtally.clock import Clock, SystemClock
 from flowtally.config import SQL_URL, Settings
+from flowtally.errors import NotSupported
 from flowtally.ingest.admission import Admission
 from flowtally.ingest.committer import Committer
 from flowtally.limits import BodyLimits
@@ -27,6 +31,7 @@ from flowtally.observe.watch import Watch
 from flowtally.ports import FlowStore
 from flowtally.steps import OnStep, ignore
 from flowtally.wire import kernel
+from flowtally.wire.backup_manifest import Manifest
 
 
 class Service:
@@ -189,6 +194,48 @@ def verify_data(settings: Settings) -> Verification:
         return Verification(encode_ledger(summed.ledger), summed.faults)
     report = verify_folder(data, SystemClock())
     return Verification(encode_ledger(report.ledger), report.faults)
+
+
+@contextmanager
+def stopped_stream(settings: Settings) -> Iterator[Iterator[bytes]]:
+    """The stream of a backup of what no service has open. Raises `DataFolderError`, `FolderInUse`
+    where one runs, and `NotSupported` for a PostgreSQL."""
+    from flowtally.api.backup import sources_of
+    from flowtally.stores.stopped_backup import stopped_backup
+    from flowtally.wire.backup_stream import backup_stream
+
+    data = settings.data
+    if settings.sql_url != SQL_URL:
+        from flowtally.stores.sql.address import Address
+        from flowtally.stores.sql.store import backend_of
+
+        address = Address(settings.sql_url, data)
+        if not address.is_sqlite:
+            backend_of(address).backed_up(0)
+        if address.path.name != "flows.sqlite":
+            raise NotSupported(
+                f"{address.path} is copied while the service runs: its file has a name of its own"
+            )
+        data = address.path.parent
+    with stopped_backup(data, settings.store, SystemClock()) as backup:
+        yield backup_stream(backup.point, sources_of(backup), __version__)
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What a backup was found to be, and the account of the folder that was made of it."""
+
+    manifest: Manifest
+    ledger_json: bytes
+
+
+def restore_data(source: Path, target: Path) -> Restored:
+    """Makes a data folder of a backup. Raises `BackupError`; then there is none."""
+    from flowtally.stores.restoring import restore
+    from flowtally.wire.answers import encode_ledger
+
+    found = restore(source, target, SystemClock())
+    return Restored(found.manifest, encode_ledger(found.ledger))
 
 
 def aggregate_data(data: Path) -> int:

@@ -26,6 +26,8 @@
     ├── DataFolderError         the data folder cannot be used as it is
     │   ├── FolderInUse         another process has it
     │   └── DamagedData         a file of it is damaged, missing or does not belong to it
+    ├── NotSupported            the store does not do that; what does is named
+    ├── BackupError             a backup cannot be taken or restored; nothing is left half done
     └── SettingsError           a setting that cannot be used
 
 Which HTTP status each becomes is decided in `api/problems.py` alone. Internals raise built-ins.
@@ -177,6 +179,14 @@ class FolderInUse(DataFolderError):
 
 class DamagedData(DataFolderError):
     """A file is damaged, missing, or not of this folder. It is named and left as it is."""
+
+
+class NotSupported(FlowtallyError):
+    """The store that runs does not do this. The sentence names what does."""
+
+
+class BackupError(FlowtallyError):
+    """A backup is incomplete, damaged or of a newer release, or there is no place for it."""
 
 
 class SettingsError(FlowtallyError):

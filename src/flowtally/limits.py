@@ -107,6 +107,15 @@ DISK_FREE_BYTES_MIN = 64 * MIB
 DISK_FREE_BYTES_WARNING = 1 * GIB
 """Below this `/health` warns, while there is time to make room."""
 
+# Backup.
+BACKUP_READ_BYTES = 1 * MIB
+"""What is read, hashed and sent at once."""
+BACKUP_PAGES = 512
+"""Pages of SQLite that are copied at once; then others have the processor, and an end is looked
+for."""
+MANIFEST_BYTES_MAX = 16 * MIB
+"""A line for each arrival hour that the ledger knows: 100 years of them."""
+
 # Applier, compaction, retention.
 APPLY_BYTES_MAX = 64 * MIB
 """Journal bytes taken into one DuckDB transaction."""

@@ -224,6 +224,30 @@ def _add(accounts: Iterable[Account]) -> Account:
 
 
 @dataclass(frozen=True, slots=True)
+class BackupPoint:
+    """Which state a backup is of: all batches up to a sequence number, and nothing of a later one.
+
+    Where the store keeps no journal, `sequence` is its newest revision.
+    """
+
+    store: str
+    instance: str
+    """Whose it was; what is restored from it has another."""
+    sequence: int
+    taken_ms: int
+    accepted: dict[int, Account]
+    """By arrival hour."""
+
+
+@dataclass(frozen=True, slots=True)
+class Backup:
+    """A copy of a store's files, of one moment, for as long as whoever made it keeps it."""
+
+    point: BackupPoint
+    paths: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class PartHealth:
     """How one part of the service is. `state` is "ok", "warning" or "error".
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 
-from flowtally.errors import KeyReused
+from flowtally.errors import KeyReused, NotSupported
 from flowtally.model import (
+    Backup,
     Batch,
     HourSummary,
     Ledger,
@@ -122,6 +124,15 @@ class FlowSource(Component):
     @abstractmethod
     async def ledger(self) -> Ledger:
         """The account, as of one moment; `summed` is counted from the rows that reads see."""
+
+    def backed_up(self) -> AbstractAsyncContextManager[Backup]:
+        """A copy of what is stored, all of one moment that lies between entering and having
+        entered: what was acknowledged before is in it. It is removed at the end. Writing and
+        reading go on meanwhile. One at a time.
+
+        Raises `NotSupported`, and on entering `NotAccepting` where there is no room for it.
+        """
+        raise NotSupported("this store takes no backups")
 
 
 class FlowStore(FlowSink, FlowSource):

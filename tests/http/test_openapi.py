@@ -79,11 +79,12 @@ def test_it_is_served_and_names_every_kind_of_problem(service: Service) -> None:
     assert document["openapi"] == "3.1.0"
     post = document["paths"]["/v1/flows"]["post"]["responses"]
     get = document["paths"]["/v1/flows"]["get"]["responses"]
+    backup = document["paths"]["/v1/backup"]["post"]["responses"]
     # Of no operation: nothing is there, or it is no request at all.
     elsewhere = {404, 405, 414, 431, 505}
     for _, status, title in kinds():
         if status not in elsewhere:
-            found = {**get, **post}[str(status)]
+            found = {**backup, **get, **post}[str(status)]
             assert title in found["description"]
 
 

@@ -10,7 +10,14 @@ from __future__ import annotations
 from typing import Any
 
 from flowtally import __version__, limits
-from flowtally.api.problems import DENIED_STATUSES, GET_STATUSES, MEDIA_TYPE, POST_STATUSES, kinds
+from flowtally.api.problems import (
+    BACKUP_STATUSES,
+    DENIED_STATUSES,
+    GET_STATUSES,
+    MEDIA_TYPE,
+    POST_STATUSES,
+    kinds,
+)
 from flowtally.api.routes import ROUTES, Deprecation, RouteTable
 from flowtally.wire.fields import BYTE_FIELDS, NAME_FIELDS, RECORD_FIELDS
 from flowtally.wire.media import BodyFormat, SumsFormat
@@ -95,6 +102,7 @@ def _operations() -> dict[str, dict[str, Any]]:
         "getHours": _get_json("The hours held", "Hours"),
         "getLedger": _get_json("The account of every accepted record", "Ledger"),
         "aggregate": _post_aggregate(),
+        "backup": _post_backup(),
         "livez": _get_ops("Whether the process is alive"),
         "readyz": _get_ops("Whether the service can accept", unless=True),
         "health": _asked(_get_ops("How each part is", unless=True)),
@@ -178,6 +186,25 @@ def _post_aggregate() -> dict[str, Any]:
             "200": {"description": "All of them are", **answer},
             "202": {"description": "It goes on; ask again to wait for the rest", **answer},
             **_problems((*DENIED_STATUSES, 500, 503)),
+        },
+    }
+
+
+def _post_backup() -> dict[str, Any]:
+    return {
+        "tags": ["operations"],
+        "security": _needs("admin"),
+        "summary": "Copy everything as of one point, while batches are taken and hours are read",
+        "parameters": [_request_id()],
+        "responses": {
+            "200": {
+                "description": "A tar archive of the files, `manifest.json` last",
+                "headers": _named("Content-Disposition", "Flowtally-Sequence"),
+                "content": {
+                    "application/x-tar": {"schema": {"type": "string", "format": "binary"}}
+                },
+            },
+            **_problems((*DENIED_STATUSES, *BACKUP_STATUSES)),
         },
     }
 
@@ -307,6 +334,8 @@ def _headers() -> dict[str, Any]:
         "Vary": ("Accept, Accept-Encoding", _TEXT),
         "Content-Encoding": ("gzip or zstd, where it was accepted", _TEXT),
         "Flowtally-Revision": ("Grows each time that the hour's sums change", _COUNT),
+        "Content-Disposition": ("A name for the archive, with the point in it", _TEXT),
+        "Flowtally-Sequence": ("The point: all batches up to it are in, and none after", _COUNT),
         "Flowtally-Records": ("How many rows the answer has", _COUNT),
         "Flowtally-Last-Change": ("When the hour's sums changed last: RFC 3339, UTC", _TEXT),
         "Flowtally-Partial": (

@@ -11,6 +11,7 @@ import msgspec
 from fastapi import Request, Response
 
 from flowtally import __version__
+from flowtally.api.backup import Backups
 from flowtally.api.dependencies import Endpoint, endpoint_of
 from flowtally.api.openapi import openapi_document
 from flowtally.api.problems import ACCEPTED, OK, UNHEALTHY, kinds
@@ -51,7 +52,10 @@ def ops_endpoints() -> dict[str, Endpoint]:
         "problems": Operations.problems,
         "index": Operations.page,
     }
-    return {name: _endpoint(answer) for name, answer in answers.items()}
+    return {
+        **{name: _endpoint(answer) for name, answer in answers.items()},
+        "backup": endpoint_of(Backups, Backups.back_up),
+    }
 
 
 def _endpoint(answer: Callable[[Operations], Awaitable[Response]]) -> Endpoint:

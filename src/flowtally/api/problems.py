@@ -19,6 +19,7 @@ ACCEPTED = 202
 NOT_MODIFIED = 304
 _SERVER_FAULT = 500
 UNHEALTHY = 503
+BACKUP_STATUSES = (500, 501, 503)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,7 @@ _KINDS: dict[type[Exception], _Kind] = {
     errors.SlowHead: _Kind(408, "slow-head", "The head of the request came too slowly"),
     errors.SlowBody: _Kind(408, "slow-body", "The body came too slowly"),
     errors.DeadlinePassed: _Kind(503, "deadline-passed", "The request took too long"),
+    errors.NotSupported: _Kind(501, "not-supported", "The store does not do this"),
     errors.Unavailable: _Kind(503, "unavailable", "The service is not available now"),
 }
 _FAULT = _Kind(_SERVER_FAULT, "fault", "The service failed")

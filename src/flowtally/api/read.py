@@ -23,6 +23,7 @@ from flowtally.wire.media import SumsFormat, sums_format
 from flowtally.wire.sums import encode_answer
 
 _JSON = "application/json"
+_INSTANCE_DIGITS = 12
 
 
 def read_endpoints() -> dict[str, Endpoint]:
@@ -51,7 +52,8 @@ class Reads:
             # First, as the port asks for it: never is an old answer taken for a whole one.
             partial = await self._services.source.is_partial(hour)
             revision = await self._services.source.revision(hour)
-            tag = _etag(hour, revision, form, coding)
+            instance = self._services.source.instance()
+            tag = _etag(instance, hour, revision, form, coding)
             if _matches(exchange.header(b"if-none-match"), tag):
                 # Told either way: of what a cache has, it keeps each header that is not told anew.
                 headers = {
@@ -64,7 +66,7 @@ class Reads:
                 (hour, form, coding), revision, lambda: self._answer(hour, form, coding)
             )
         headers = {
-            "ETag": _etag(hour, answer.revision, form, coding),
+            "ETag": _etag(instance, hour, answer.revision, form, coding),
             "Flowtally-Records": str(answer.flows),
             **self._headers(answer.revision, partial),
         }
@@ -126,10 +128,14 @@ class Reads:
             raise DeadlinePassed(f"the read took longer than {seconds:g} s") from None
 
 
-def _etag(hour: int, revision: Revision, form: SumsFormat, coding: str | None) -> str:
-    """Strong: other bytes, other tag. With the moment of the change, because a store that began
-    anew counts its revisions from the start again."""
-    version = f"{revision.number}-{revision.changed_ms or 0:x}"
+def _etag(
+    instance: str | None, hour: int, revision: Revision, form: SumsFormat, coding: str | None
+) -> str:
+    """Strong: other bytes, other tag. With whose the data are and the moment of the change: a store
+    that began anew, or was restored, gives out the same revisions again."""
+    version = (
+        f"{revision.number}-{revision.changed_ms or 0:x}-{(instance or '')[:_INSTANCE_DIGITS]}"
+    )
     return f'"{hour}-{version}-{form.name_in_query}-{coding or "identity"}"'
 
 

@@ -135,6 +135,7 @@ ROUTES = RouteTable(
         Route("GET", "/hours", "getHours", V1),
         Route("GET", "/ledger", "getLedger", V1),
         Route("POST", "/aggregate", "aggregate", V1),
+        Route("POST", "/backup", "backup", V1),
         Route("GET", "/livez", "livez"),
         Route("GET", "/readyz", "readyz"),
         Route("GET", "/health", "health"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -38,3 +39,5 @@ class Services:
         default_factory=lambda: AnswerCache(limits.READ_CACHE_BYTES_MAX), init=False, compare=False
     )
     """Of this source: parts that are put together anew (`dataclasses.replace`) begin without."""
+    backup_underway: asyncio.Lock = field(default_factory=asyncio.Lock, init=False, compare=False)
+    """Held by the one who is given a backup: its copy stands in the store's one staging folder."""

@@ -16,6 +16,7 @@ import typer
 from flowtally.access.tokens import without_tokens
 from flowtally.cli import (
     aggregate,
+    backup,
     check,
     copy,
     demo,
@@ -45,6 +46,8 @@ app.add_typer(importing.app, name="import")
 app.command("query")(query.command)
 app.command("copy")(copy.command)
 app.command("aggregate")(aggregate.command)
+app.command("backup")(backup.backup_command)
+app.command("restore")(backup.restore_command)
 app.command("verify")(verify.command)
 app.add_typer(token.app, name="token")
 app.command("check")(check.command)

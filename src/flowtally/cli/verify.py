@@ -33,7 +33,7 @@ def _verify(
     """
     ask = partial(_of_service, token_file=token_file, ca=ca)
     ledger, faults = _of_data(loaded.settings, ask) if url is None else (ask(url), ())
-    _print(ledger)
+    print_ledger(ledger)
     for fault in faults:
         print(f"DAMAGED: {fault}")
     if not ledger.balances:
@@ -70,7 +70,8 @@ def _of_service(url: str, token_file: Path | None, ca: Path | None) -> Ledger:
     return ledger
 
 
-def _print(ledger: Ledger) -> None:
+def print_ledger(ledger: Ledger) -> None:
+    """The account as a table."""
     print(
         f"{'arrival hour':>12}  {'what':10} {'batches':>12} {'records':>15}"
         f" {'bytes_rx':>22} {'bytes_tx':>22}"

@@ -21,6 +21,7 @@ import msgspec
 from flowtally.client.retry import RETRIED, RetryPolicy
 from flowtally.errors import FlowtallyError, SettingsError
 from flowtally.model import Ledger, LedgerLine, Receipt
+from flowtally.wire.backup_manifest import Manifest
 from flowtally.wire.media import BodyFormat
 
 _TIMEOUT_S = 60.0
@@ -39,6 +40,11 @@ class Refused(FlowtallyError):
         super().__init__(f"the service answered {status}: {problem.get('detail', 'no detail')}")
         self.status = status
         self.problem = problem
+
+    @classmethod
+    def by(cls, answer: httpx2.Response) -> Refused:
+        """What an answer, read to its end, says."""
+        return cls(answer.status_code, _problem(answer))
 
     def is_kind(self, slug: str) -> bool:
         """Whether the problem's `type` ends in this name, such as `key-reused`."""
@@ -197,6 +203,13 @@ class FlowClient:
         return self._decoded(
             self._until_answered("GET", "/version", {}, None).content, _Version
         ).instance
+
+    def back_up(self, folder: Path) -> Manifest:
+        """Has a copy of everything made, and writes it into a folder. Raises `BackupError`,
+        `Refused` and `Unreachable`; then the folder is as it was."""
+        from flowtally.client.backup import receive, stream_from
+
+        return receive(stream_from(self._http), folder)
 
     def settle(self) -> None:
         """Has all that the service acknowledged brought into its sums, and waits until it is. Each

@@ -44,6 +44,7 @@ from flowtally.ingest.journal_schema import (
     give_space_back,
     log_kept,
     open_database,
+    refuse_newer,
     state_of,
 )
 from flowtally.ingest.wal_scan import damage_in_log, log_of
@@ -97,6 +98,7 @@ class Journal:
             fault = damage_in_log(self.path)
             if fault is not None:
                 raise DamagedData(f"{log_of(self.path)} is damaged: {fault}")
+            refuse_newer(self.path)
             writer = open_database(self.path)
             try:
                 if state_of(writer) is None:
@@ -292,8 +294,7 @@ class Journal:
 
     def _load_state(self, writer: sqlite3.Connection) -> None:
         state = state_of(writer)
-        if state is None or state.format > FORMAT:
-            raise DataFolderError(f"{self.path} was written by a newer release; use that one")
+        assert state is not None
         if state.format < FORMAT:
             raise DataFolderError(f"{self.path} was written before the first release")
         self.folder_id = state.folder_id

@@ -12,6 +12,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from flowtally import __version__
+from flowtally.errors import DataFolderError
+
 logger = logging.getLogger(__name__)
 
 APPLICATION_ID = 0x464C4F57
@@ -93,6 +96,15 @@ def create_schema(connection: sqlite3.Connection, folder_id: str) -> None:
     )
 
 
+def renew(path: Path, folder_id: str) -> None:
+    """Gives a journal that nobody has open another folder's id, durably."""
+    connection = open_database(path)
+    try:
+        connection.execute("UPDATE state SET folder_id = ?", (folder_id,))
+    finally:
+        connection.close()
+
+
 def state_of(connection: sqlite3.Connection) -> State | None:
     """The state, or None where the tables were never made.
 
@@ -108,6 +120,32 @@ def state_of(connection: sqlite3.Connection) -> State | None:
     if row is None:
         raise sqlite3.DatabaseError("its state is missing")
     return State(*row)
+
+
+def refuse_newer(path: Path) -> None:
+    """Raises `DataFolderError` for a database of a newer format, before anything of it is written:
+    also what its log holds stays there for the release that wrote it."""
+    if not path.exists() or not path.stat().st_size:
+        return
+    reader = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+    with log_kept(path):
+        try:
+            row = reader.execute("SELECT format FROM state").fetchone()
+        except sqlite3.Error:
+            # Whatever else is wrong with it is told by who opens it.
+            return
+        finally:
+            reader.close()
+    if row is not None and row[0] > FORMAT:
+        raise DataFolderError(newer(path, row[0], FORMAT))
+
+
+def newer(path: Path, found: int, known: int) -> str:
+    """What is told of a file of a newer release."""
+    return (
+        f"{path} was written by a newer release: it is of format {found}, and flowtally"
+        f" {__version__} reads up to format {known}; use that release"
+    )
 
 
 def give_space_back(writer: sqlite3.Connection) -> None:

@@ -8,10 +8,11 @@ writes nothing, and never brings the log into the database.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from flowtally import limits
 from flowtally.errors import DamagedData
 from flowtally.ingest.journal_rows import AcceptedLine, Pending, read_ledger, read_pending
 from flowtally.ingest.journal_schema import state_of
@@ -25,6 +26,8 @@ class JournalSnapshot:
         state = state_of(reader)
         assert state is not None, "an open journal has a state"
         self.last_sequence = state.last_sequence
+        self.discarded_through = state.discarded_through
+        self.folder_id = state.folder_id
         self._reader = reader
         self._path = path
 
@@ -47,6 +50,23 @@ class JournalSnapshot:
                     )
             yield found
             after = found[-1].sequence
+
+    def copy_to(self, path: Path, go_on: Callable[[], None]) -> None:
+        """Writes the whole database as it was at that moment; `go_on` may raise between pieces."""
+        copy_database(self._reader, path, go_on)
+
+
+def copy_database(source: sqlite3.Connection, path: Path, go_on: Callable[[], None]) -> None:
+    """Copies a database that is being read in a transaction: what is copied is of its moment, and
+    no commit makes it begin anew. The copy is not synced."""
+    copy = sqlite3.connect(path, isolation_level=None)
+    try:
+        # It is worth nothing until it is whole, and is thrown away if it does not become so.
+        copy.execute("PRAGMA synchronous = OFF")
+        copy.execute("PRAGMA journal_mode = OFF")
+        source.backup(copy, pages=limits.BACKUP_PAGES, progress=lambda *_: go_on())
+    finally:
+        copy.close()
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 from contextlib import suppress
 from pathlib import Path
 
@@ -37,6 +38,8 @@ class DataFolder:
         self.sums = path / "sums.duckdb"
         self.results = path / "results.sqlite"
         self.lock = path / "lock"
+        self.staging = path / "backup.new"
+        """Copies of files, while a backup of them is sent."""
         self._lock_descriptor: int | None = None
 
     def open(self, create: bool = True) -> None:
@@ -70,6 +73,8 @@ class DataFolder:
             ) from error
         self._lock_descriptor = descriptor
         self.sign()
+        # Of a process that was killed over it; nobody else can have it now.
+        shutil.rmtree(self.staging, ignore_errors=True)
 
     def _refuse_foreign(self) -> None:
         for name, owners in _OWNERS.items():

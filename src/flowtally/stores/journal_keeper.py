@@ -14,6 +14,7 @@ import logging
 import math
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -71,6 +72,7 @@ class JournalKeeper:
         self._tidy_doing, self._tidy_s_max = "", limits.BEAT_AGE_S_MAX
         self._error = ""
         self._looked_for_expiry_in: int | None = None
+        self._log_is_left = False
 
     def start(self) -> None:
         """Begins to tidy."""
@@ -150,10 +152,29 @@ class JournalKeeper:
         if self.journal.log_bytes() > limits.WAL_CHECKPOINT_BYTES:
             self._tidy_begins("brings the log into the journal", self.journal.log_bytes())
             await asyncio.to_thread(self.journal.fold_log)
-            await self._in_thread(self.journal.empty_log)
+            await self._in_thread(self._empty_log)
         self._tidy_begins("looks for what to expire")
         await self._expire()
         return more
+
+    def _empty_log(self) -> None:
+        if not self._log_is_left:
+            self.journal.empty_log()
+
+    @contextmanager
+    def log_left(self) -> Iterator[None]:
+        """Keeps the log from being emptied: that would wait for whoever copies a moment of the
+        journal, and all commits for that. Not to be entered on the event loop."""
+        thread = self._thread
+        if thread is None:
+            raise NotAccepting("the store is closed")
+        self._log_is_left = True
+        try:
+            # What is under way in the thread may not have seen that.
+            thread.submit(lambda: None).result()
+            yield
+        finally:
+            self._log_is_left = False
 
     def _tidy_begins(self, doing: str, log_bytes: int = 0) -> None:
         self._tidy_doing = doing

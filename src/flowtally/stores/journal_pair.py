@@ -1,4 +1,5 @@
-"""Opens the two files of a store behind the journal, and holds them against each other."""
+"""Opens the two files of a store behind the journal, and holds them against each other; and says
+which state a copy of them is of."""
 
 from __future__ import annotations
 
@@ -7,6 +8,8 @@ from pathlib import Path
 
 from flowtally.errors import DamagedData, DataFolderError
 from flowtally.ingest.journal import Journal
+from flowtally.ingest.journal_snapshot import JournalSnapshot
+from flowtally.model import BackupPoint
 from flowtally.stores.folder import DataFolder
 
 
@@ -37,3 +40,10 @@ def open_both(
         folder.sync()
     except OSError as error:
         raise DataFolderError(f"{folder.path} cannot be used: {error}") from error
+
+
+def point_of(moment: JournalSnapshot, store: str, now_ms: int) -> BackupPoint:
+    """The state of a copy: what the journal had at that moment, summed or not. The copy of the
+    other file must have all that this one had let go of."""
+    accepted = {line.arrival_hour: line.accepted for line in moment.accepted()}
+    return BackupPoint(store, moment.folder_id, moment.last_sequence, now_ms, accepted)

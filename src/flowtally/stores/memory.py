@@ -11,16 +11,21 @@ comes next.
 from __future__ import annotations
 
 import logging
+import tempfile
 import uuid
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from operator import itemgetter
+from pathlib import Path
 
 from flowtally import limits
 from flowtally.clock import Age, Clock
 from flowtally.errors import KeyReused, NotAccepting
 from flowtally.model import (
     MILLISECONDS_PER_HOUR,
+    Backup,
+    BackupPoint,
     Batch,
     HourSummary,
     Ledger,
@@ -31,6 +36,7 @@ from flowtally.model import (
 )
 from flowtally.ports import FlowStore
 from flowtally.steps import OnStep, ignore
+from flowtally.stores.memory_snapshot import SNAPSHOT, write_snapshot
 from flowtally.stores.memory_state import (
     Arrival,
     Captured,
@@ -44,6 +50,7 @@ from flowtally.stores.memory_state import (
     summed_of,
 )
 from flowtally.stores.memory_taker import Snapshots, SnapshotTaker
+from flowtally.stores.staging import GoOn, staged
 
 logger = logging.getLogger(__name__)
 
@@ -237,6 +244,27 @@ class MemoryStore(FlowStore):
         """Writes a snapshot now. Raises `DataFolderError` where it cannot."""
         assert self._snapshots is not None
         await self._snapshots.take()
+
+    @asynccontextmanager
+    async def backed_up(self) -> AsyncIterator[Backup]:
+        self._require_open()
+        self._expire()
+        state = self.captured()
+        accepted = {hour: arrival.accepted for hour, arrival in state.arrivals.items()}
+        point = BackupPoint(
+            "memory", state.instance, state.sequence, self._clock.now_ms(), accepted
+        )
+
+        def make(staging: Path, go_on: GoOn) -> BackupPoint:
+            write_snapshot(state, staging / SNAPSHOT)
+            return point
+
+        with tempfile.TemporaryDirectory(prefix="flowtally-") as elsewhere:
+            staging = Path(elsewhere) / "backup.new"
+            if self._snapshots is not None:
+                staging = self._snapshots.folder.staging
+            async with staged(staging, make) as backup:
+                yield backup
 
     def _restore(self, state: Captured) -> None:
         self._instance = state.instance

@@ -24,6 +24,7 @@ from typing import IO, Any
 
 import msgspec
 
+from flowtally import __version__
 from flowtally.errors import DamagedData, DataFolderError
 from flowtally.model import Account, Ledger, Revision
 from flowtally.steps import OnStep, ignore
@@ -31,6 +32,7 @@ from flowtally.stores.folder import DataFolder
 from flowtally.stores.memory_state import Arrival, Captured, ledger_of
 
 FORMAT = 1
+SNAPSHOT = "memory.parquet"
 REVISIONS_LEAP = 2**32
 """What revisions grow by after a kill: more than any process gives out between two snapshots."""
 _SEAL = struct.Struct("<15sB32s")
@@ -46,8 +48,9 @@ class MemoryFolder:
     def __init__(self, path: Path, on_step: OnStep = ignore) -> None:
         self._folder = DataFolder(path, "memory")
         self._on_step = on_step
-        self.snapshot = path / "memory.parquet"
-        self._beside = path / "memory.parquet.new"
+        self.snapshot = path / SNAPSHOT
+        self._beside = path / f"{SNAPSHOT}.new"
+        self.staging = self._folder.staging
         self.marker = path / "memory.open"
         self._marker_beside = path / "memory.open.new"
 
@@ -127,6 +130,13 @@ class MemoryFolder:
         return size
 
 
+def write_snapshot(state: Captured, path: Path) -> None:
+    """Writes a state to a file that nobody needs yet. Raises `OSError`."""
+    _write(state, path)
+    with path.open("r+b") as file:
+        _seal(file)
+
+
 def _sync(file: IO[bytes]) -> None:
     file.flush()
     os.fsync(file.fileno())
@@ -201,7 +211,9 @@ def _require_sealed(file: IO[bytes], damaged: Callable[[str], DamagedData]) -> N
     if name != _SEAL_NAME or not number:
         raise damaged("is damaged, or is no snapshot of flowtally")
     if number > FORMAT:
-        raise damaged(f"is of format {number}, newer than this flowtally, which reads {FORMAT}")
+        raise damaged(
+            f"is of format {number}, and flowtally {__version__} reads up to format {FORMAT}"
+        )
     footer = file.read()
     if _digest(file, seal_at, footer) != digest:
         raise damaged("is damaged: it does not match its seal")
@@ -260,6 +272,13 @@ def holds_memory(path: Path) -> bool:
     """Whether a folder is a memory store's, by its files."""
     folder = MemoryFolder(path)
     return folder.snapshot.exists() or folder.marker.exists()
+
+
+def renew(path: Path) -> None:
+    """Gives a snapshot that no service has another instance, durably."""
+    state = read_snapshot(path / SNAPSHOT)
+    if state is not None:
+        MemoryFolder(path).save(replace(state, instance=uuid.uuid4().hex))
 
 
 def verify_snapshot(path: Path) -> Ledger:

@@ -135,6 +135,10 @@ class Applier:
 
     async def run_between(self, job: Callable[[], Answer]) -> Answer:
         """Runs `job` in the applier's thread between two transactions, when nothing moves."""
+        return await asyncio.wrap_future(self.submit(job))
+
+    def submit(self, job: Callable[[], Answer]) -> Future[Answer]:
+        """The same for who is not on an event loop."""
         answer: Future[Answer] = Future()
 
         def run() -> None:
@@ -151,7 +155,7 @@ class Applier:
                 raise NotAccepting("the store is closed")
             self._jobs.append(run)
             self._changed.notify()
-        return await asyncio.wrap_future(answer)
+        return answer
 
     def _load(self) -> None:
         writer = self._database.writer
@@ -218,6 +222,9 @@ class Applier:
         due = None if closing else self.counts.due(quiet, self._clock.arrival_hour())
         if due is not None:
             self._compact(due)
+        if self._database.is_held:
+            # A backup copies the file. The log is read again where the process ends before.
+            return
         log_bytes = self._database.log_bytes()
         if log_bytes > (0 if quiet or closing else CHECKPOINT_BYTES):
             self._begin("make a checkpoint", count_bytes=log_bytes)

@@ -18,6 +18,7 @@ from pathlib import Path
 import duckdb
 
 from flowtally.errors import DamagedData, DataFolderError
+from flowtally.ingest.journal_schema import newer
 from flowtally.stores.duckdb.doublewrite import Doublewrite
 from flowtally.stores.duckdb.log_tail import LogTail
 from flowtally.stores.folder import DataFolder
@@ -91,6 +92,7 @@ class Database:
             self._config["memory_limit"] = f"{memory_bytes_max}B"
         self._connection: duckdb.DuckDBPyConnection | None = None
         self._idle = threading.Condition()
+        self._unchanged = threading.Lock()
         self._reading = 0
         self._closing = False
 
@@ -155,7 +157,7 @@ class Database:
         if len(rows) != 1:
             raise DamagedData(f"{self.path} is damaged: its state is missing")
         if rows[0][0] > FORMAT:
-            raise DataFolderError(f"{self.path} was written by a newer release; use that one")
+            raise DataFolderError(newer(self.path, rows[0][0], FORMAT))
         if rows[0][1] != folder_id:
             raise DamagedData(f"{self.path} belongs to another data folder than its journal does")
 
@@ -169,10 +171,29 @@ class Database:
             return
         if self._folder.free_bytes() < log_bytes + _CHECKPOINT_ROOM_BYTES:
             raise OSError(errno.ENOSPC, "no room to bring the store's log into its file")
-        self._doublewrite.save(self.writer)
-        # FORCE waits where a plain one fails: the transaction that this thread ended last may still
-        # be tidied up by a reader's, and counts as active until then. Nobody else writes.
-        self.writer.execute("FORCE CHECKPOINT")
+        with self._unchanged:
+            self._doublewrite.save(self.writer)
+            # FORCE waits where a plain one fails: the transaction that this thread ended last may
+            # still be tidied up by a reader's, and counts as active until then. Nobody else writes.
+            self.writer.execute("FORCE CHECKPOINT")
+
+    @property
+    def is_held(self) -> bool:
+        """Whether `settle` would wait."""
+        return self._unchanged.locked()
+
+    def hold(self) -> int:
+        """Settles, and keeps what that wrote as it is until `release`, while transactions go on:
+        they are in the log, and what they may write ahead of it goes where a checkpoint has
+        nothing. So the file by itself is what it was at this moment. Returns its size. Called by
+        the applier's thread; `release` by any. Raises `OSError`."""
+        self.settle()
+        self._unchanged.acquire()
+        return self.path.stat().st_size
+
+    def release(self) -> None:
+        """Lets checkpoints be made again."""
+        self._unchanged.release()
 
     def close(self) -> None:
         """Waits for the reads under way, lets no new one begin, and closes the file. May be called
@@ -231,6 +252,16 @@ class Database:
                 except duckdb.Error as error:
                     faults.append(f"table {table}: {str(error).splitlines()[0]}")
         return faults
+
+
+def renew(path: Path, folder_id: str) -> None:
+    """Gives a file that nobody has open another folder's id, durably."""
+    connection = duckdb.connect(str(path), config=dict(_CONFIG))
+    try:
+        connection.execute("UPDATE state SET folder_id = ?", [folder_id])
+        connection.execute("CHECKPOINT")
+    finally:
+        _close(connection)
 
 
 def applied_of(connection: duckdb.DuckDBPyConnection) -> int:

@@ -11,6 +11,7 @@ import logging
 import threading
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -26,8 +27,10 @@ from flowtally.errors import (
 )
 from flowtally.ingest.journal import Journal
 from flowtally.ingest.journal_rows import Pending
-from flowtally.ingest.journal_snapshot import journal_snapshot
+from flowtally.ingest.journal_snapshot import JournalSnapshot, journal_snapshot
 from flowtally.model import (
+    Backup,
+    BackupPoint,
     Batch,
     HourSummary,
     Ledger,
@@ -43,8 +46,9 @@ from flowtally.stores.duckdb.database import Database, applied_of
 from flowtally.stores.duckdb.reads import Snapshot, snapshot
 from flowtally.stores.folder import DataFolder
 from flowtally.stores.journal_keeper import JournalKeeper, KeepingPeriods
-from flowtally.stores.journal_pair import open_both
+from flowtally.stores.journal_pair import open_both, point_of
 from flowtally.stores.revisions import Revisions
+from flowtally.stores.staging import GoOn, copy_file, require_room, staged
 
 logger = logging.getLogger(__name__)
 
@@ -92,6 +96,7 @@ class DuckdbStore(FlowStore):
             settings.periods,
             oldest=lambda: self.applier.run_between(self.applier.counts.oldest),
         )
+        self._clock = clock
         self._pending_bytes_max = settings.pending_bytes_max
         self._readers: ThreadPoolExecutor | None = None
         self._adding_pending = threading.Lock()
@@ -179,6 +184,32 @@ class DuckdbStore(FlowStore):
         with snapshot(self.database, pending) as now:
             return now.ledger(accepted)
 
+    def backed_up(self) -> AbstractAsyncContextManager[Backup]:
+        return staged(self.folder.staging, self._copy)
+
+    def _copy(self, staging: Path, go_on: GoOn) -> BackupPoint:
+        """Both files as of one moment: the one at which DuckDB's file by itself is whole and the
+        journal still has what is not in it. Nothing is held up but checkpoints, for as long as
+        DuckDB's file is copied, and the emptying of the journal's log, while that is."""
+        require_room(staging, sum(_size(path) for path in (self.folder.sums, self.journal.path)))
+        with ExitStack() as held, ExitStack() as log_left:
+            log_left.enter_context(self.keeper.log_left())
+
+            def hold() -> tuple[JournalSnapshot, int]:
+                size_bytes = self.database.hold()
+                held.callback(self.database.release)
+                return held.enter_context(journal_snapshot(self.journal.path)), size_bytes
+
+            moment, size_bytes = self.applier.submit(hold).result()
+            if self.applier.failure is not None:
+                raise NotAccepting(self.applier.failure, retry_after_s=5)
+            assert moment.discarded_through <= self.applier.applied
+            point = point_of(moment, "duckdb", self._clock.now_ms())
+            moment.copy_to(staging / self.journal.path.name, go_on)
+            log_left.close()
+            copy_file(self.folder.sums, staging / self.folder.sums.name, size_bytes, go_on)
+            return point
+
     async def _read(self, query: Callable[[Snapshot], Answer]) -> Answer:
         """Answers from DuckDB once it has all that was acknowledged before; where that takes too
         long, from DuckDB and the journal's pending tallies together."""
@@ -222,6 +253,11 @@ class DuckdbStore(FlowStore):
     def health(self) -> Sequence[PartHealth]:
         journal, tidying, *disk = self.keeper.health()
         return (journal, self.applier.health(), tidying, *disk)
+
+
+def _size(path: Path) -> int:
+    log = path.with_name(f"{path.name}.wal")
+    return path.stat().st_size + (log.stat().st_size if log.exists() else 0)
 
 
 def open_files(folder: DataFolder, journal: Journal, database: Database) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from flowtally import limits
 from flowtally.errors import DamagedData, DataFolderError, NotAccepting
-from flowtally.ingest.journal_schema import give_space_back, log_kept, open_database
+from flowtally.ingest.journal_schema import give_space_back, log_kept, newer, open_database
 from flowtally.ingest.wal_scan import damage_in_log, log_of
 
 APPLICATION_ID = 0x464C5352
@@ -127,7 +127,7 @@ class Results:
             raise DamagedData(f"{self.path} is another program's database")
         state = state_of(writer)
         if state.format > FORMAT:
-            raise DataFolderError(f"{self.path} was written by a newer release; use that one")
+            raise DataFolderError(newer(self.path, state.format, FORMAT))
         if state.folder_id != folder_id:
             raise DamagedData(f"{self.path} belongs to another data folder than its journal does")
         if state.applied < applied_min:
@@ -232,6 +232,15 @@ class Results:
     def _free_pages(self) -> int:
         [(free,)] = self.writer.execute("PRAGMA freelist_count").fetchall()
         return int(free)
+
+
+def renew(path: Path, folder_id: str) -> None:
+    """Gives results that nobody has open another folder's id, durably."""
+    connection = open_database(path)
+    try:
+        connection.execute("UPDATE state SET folder_id = ?", (folder_id,))
+    finally:
+        connection.close()
 
 
 def state_of(connection: sqlite3.Connection) -> ResultsState:

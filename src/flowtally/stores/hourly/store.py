@@ -14,7 +14,7 @@ import logging
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import AbstractAsyncContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -24,8 +24,18 @@ from flowtally.clock import Clock
 from flowtally.errors import DamagedData, KeyReused, NotAccepting
 from flowtally.ingest.journal import Journal
 from flowtally.ingest.journal_rows import Pending
-from flowtally.ingest.journal_snapshot import journal_snapshot
-from flowtally.model import Batch, HourSummary, Ledger, PartHealth, Receipt, Revision, Sums
+from flowtally.ingest.journal_snapshot import copy_database, journal_snapshot
+from flowtally.model import (
+    Backup,
+    BackupPoint,
+    Batch,
+    HourSummary,
+    Ledger,
+    PartHealth,
+    Receipt,
+    Revision,
+    Sums,
+)
 from flowtally.ports import FlowStore
 from flowtally.steps import OnStep, ignore
 from flowtally.stores.folder import DataFolder
@@ -35,6 +45,8 @@ from flowtally.stores.hourly.reads import hours_of, ledger_from, revision_of, su
 from flowtally.stores.hourly.results import Results, state_of
 from flowtally.stores.hourly.run import Runner
 from flowtally.stores.journal_keeper import JournalKeeper, KeepingPeriods
+from flowtally.stores.journal_pair import point_of
+from flowtally.stores.staging import GoOn, require_room, staged
 
 logger = logging.getLogger(__name__)
 
@@ -82,6 +94,7 @@ class HourlyStore(FlowStore):
             clock,
             Schedule(settings.aggregate_interval_s, int(settings.pending_bytes_max * _EARLY_SHARE)),
         )
+        self._clock = clock
         self._pending_bytes_max = settings.pending_bytes_max
         self._readers: ThreadPoolExecutor | None = None
 
@@ -175,6 +188,23 @@ class HourlyStore(FlowStore):
                 moment = both.enter_context(journal_snapshot(self.journal.path))
                 reader = both.enter_context(self.results.reading())
             return ledger_from(reader, moment)
+
+    def backed_up(self) -> AbstractAsyncContextManager[Backup]:
+        return staged(self.folder.staging, self._copy)
+
+    def _copy(self, staging: Path, go_on: GoOn) -> BackupPoint:
+        paths = (self.journal.path, self.results.path)
+        logs = self.journal.log_bytes() + self.results.log_bytes()
+        require_room(staging, logs + sum(path.stat().st_size for path in paths))
+        with ExitStack() as held:
+            with self.keeper.log_left(), ExitStack() as journal_held:
+                with self.runner.standing_still:
+                    moment = journal_held.enter_context(journal_snapshot(self.journal.path))
+                    reader = held.enter_context(self.results.reading())
+                point = point_of(moment, STORE, self._clock.now_ms())
+                moment.copy_to(staging / self.journal.path.name, go_on)
+            copy_database(reader, staging / self.results.path.name, go_on)
+            return point
 
     async def _read(self, query: Callable[[sqlite3.Connection], Answer]) -> Answer:
         def read() -> Answer:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ from sqlalchemy import ColumnElement, Connection, Table
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from flowtally.model import Backup
 from flowtally.stores.sql.address import Address
 
 Row = Sequence[Any]
@@ -109,6 +111,10 @@ class Backend(ABC):
     def facts(self) -> dict[str, int | float | str | bool | None]:
         """What an operator may want to know, without I/O that could wait."""
         return {}
+
+    @abstractmethod
+    def backed_up(self, now_ms: int) -> AbstractAsyncContextManager[Backup]:
+        """See `FlowSource.backed_up`."""
 
     async def check(self) -> list[str]:
         """The database's own full check: one line for each fault."""

@@ -15,6 +15,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 
+from flowtally import __version__
 from flowtally.errors import DataFolderError
 from flowtally.stores.sql.tables import VERSION_TABLE
 
@@ -36,7 +37,8 @@ def upgrade(connection: Connection, create: bool) -> bool:
     found = MigrationContext.configure(connection, opts=options).get_current_revision()
     if found is not None and found not in known:
         raise DataFolderError(
-            f"the tables were made by a newer release (revision {found!r}); use that one"
+            f"the tables were made by a newer release: of revision {found!r}, and flowtally"
+            f" {__version__} knows up to {scripts.get_current_head()!r}; use that release"
         )
     if found is None and not create:
         raise DataFolderError("there are no tables of flowtally in it")

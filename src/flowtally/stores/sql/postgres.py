@@ -11,7 +11,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from decimal import Decimal
 from socket import SHUT_RDWR, socket
 from typing import TYPE_CHECKING, Any
@@ -25,7 +25,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.types import TypeEngine
 
 from flowtally import limits
-from flowtally.errors import DataFolderError
+from flowtally.errors import DataFolderError, NotSupported
+from flowtally.model import Backup
 from flowtally.stores.sql.address import Address
 from flowtally.stores.sql.backend import Backend, Failure, Row
 from flowtally.stores.sql.rows import COLUMNS
@@ -166,6 +167,13 @@ class PostgresBackend(Backend):
 
     async def give_space_back(self) -> None:
         """... this is autovacuum's."""
+
+    def backed_up(self, now_ms: int) -> AbstractAsyncContextManager[Backup]:
+        del now_ms
+        raise NotSupported(
+            "PostgreSQL has its own tools for that: pg_dump, or an archive of its log for any point"
+            " in time (docs/guides/backup.md)"
+        )
 
     def cut(self) -> None:
         for connection in self._connections:

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractAsyncContextManager, nullcontext
 from functools import lru_cache
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -23,12 +24,16 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from flowtally import limits
 from flowtally.errors import DamagedData, DataFolderError
 from flowtally.ingest.journal_schema import log_kept
+from flowtally.ingest.journal_snapshot import copy_database
 from flowtally.ingest.wal_scan import damage_in_log, log_of
+from flowtally.model import Backup, BackupPoint
 from flowtally.stores.folder import DataFolder
 from flowtally.stores.sql.address import Address
 from flowtally.stores.sql.backend import Backend, Failure, Row
 from flowtally.stores.sql.rows import COLUMNS, NAMES
+from flowtally.stores.sql.sqlite_files import FILE, point_in, sqlite_moment
 from flowtally.stores.sql.tables import tallies
+from flowtally.stores.staging import GoOn, require_room, staged
 
 APPLICATION_ID = 0x464C5351
 """Written by the first migration."""
@@ -185,6 +190,16 @@ class SqliteBackend(Backend):
         # only make the file breathe.
         if free > max(_FREE_PAGES_KEPT, pages // 4):
             await self._script(self.writing, f"PRAGMA incremental_vacuum({_FREE_PAGES_KEPT})")
+
+    def backed_up(self, now_ms: int) -> AbstractAsyncContextManager[Backup]:
+        def copy(staging: Path, go_on: GoOn) -> BackupPoint:
+            require_room(staging, self.path.stat().st_size + self.log_bytes())
+            with sqlite_moment(self.path) as reader:
+                point = point_in(reader, now_ms)
+                copy_database(reader, staging / FILE, go_on)
+            return point
+
+        return staged(self.folder.staging, copy)
 
     def cut(self) -> None:
         """There is no server."""

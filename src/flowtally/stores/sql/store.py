@@ -12,7 +12,12 @@ import asyncio
 import logging
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import (
+    AbstractAsyncContextManager,
+    asynccontextmanager,
+    contextmanager,
+    suppress,
+)
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -24,7 +29,16 @@ from flowtally import limits
 from flowtally.clock import Age, Clock
 from flowtally.errors import DataFolderError, KeyReused, NotAccepting
 from flowtally.heartbeat import ended_part, how_ended
-from flowtally.model import Batch, HourSummary, Ledger, PartHealth, Receipt, Revision, Sums
+from flowtally.model import (
+    Backup,
+    Batch,
+    HourSummary,
+    Ledger,
+    PartHealth,
+    Receipt,
+    Revision,
+    Sums,
+)
 from flowtally.ports import FlowStore
 from flowtally.steps import OnStep, ignore
 from flowtally.stores.disk_space import DiskSpace
@@ -198,6 +212,11 @@ class SqlStore(FlowStore):
 
     async def ledger(self) -> Ledger:
         return await self._read(read_ledger)
+
+    def backed_up(self) -> AbstractAsyncContextManager[Backup]:
+        if not self._is_open:
+            raise NotAccepting(_CLOSED)
+        return self.backend.backed_up(self._clock.now_ms())
 
     async def _read(
         self, query: Callable[[AsyncConnection], Awaitable[Answer]], glance: bool = False

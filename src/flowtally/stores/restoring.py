@@ -1,0 +1,214 @@
+"""Makes a data folder of a backup: checked byte by byte, opened, and its ledger held against the
+manifest, before it has the name that was asked for.
+
+All of it is done in a folder beside, which is renamed at the end; whatever fails, and a kill, leave
+nothing that a service would start on. The data get a new instance: the service that they were
+copied from may have gone on, and what it told of later states must not be taken for theirs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+
+from flowtally import limits
+from flowtally.clock import Clock
+from flowtally.errors import BackupError, DataFolderError
+from flowtally.model import Account, Ledger
+from flowtally.wire.backup_manifest import (
+    NAME,
+    FileEntry,
+    Manifest,
+    ManifestFault,
+    decode_manifest,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What is in a backup, or was restored from one."""
+
+    manifest: Manifest
+    ledger: Ledger
+
+
+def restore(source: Path, target: Path, clock: Clock) -> Checked:
+    """Makes the data folder `target`, which must not exist or be empty. Raises `BackupError`."""
+    manifest = read_manifest(source)
+    target = target.absolute()
+    _require_nothing_in(target)
+    beside = target.with_name(f".{target.name}.restoring")
+    shutil.rmtree(beside, ignore_errors=True)
+    try:
+        beside.mkdir(mode=0o700, parents=True)
+        _require_room(beside, manifest)
+        for entry in manifest.files:
+            _copy_checked(source / entry.name, beside / entry.name, entry)
+        ledger = _opened(manifest, beside, clock)
+        _sync(beside)
+        try:
+            beside.rename(target)
+        except OSError as error:
+            raise BackupError(
+                f"{target} cannot be made: {error.strerror} (name a folder that is not there yet;"
+                " where that is a volume of its own, one in it)"
+            ) from error
+        _sync(target.parent)
+    except OSError as error:
+        raise BackupError(f"{source} could not be restored to {target}: {error}") from error
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    return Checked(manifest, ledger)
+
+
+def read_manifest(source: Path) -> Manifest:
+    """The manifest of a backup whose files are all there, with the sizes that it says."""
+    path = source / NAME
+    try:
+        with path.open("rb") as file:
+            text = file.read(limits.MANIFEST_BYTES_MAX)
+        manifest = decode_manifest(text)
+        found = {one.name: one.stat().st_size for one in source.iterdir() if one.name != NAME}
+    except FileNotFoundError:
+        raise BackupError(
+            f"{source} is no whole backup: it has no {NAME}, which is written last"
+        ) from None
+    except ManifestFault as fault:
+        raise BackupError(f"{path} {fault}") from fault
+    except OSError as error:
+        raise BackupError(f"{source} cannot be read: {error}") from error
+    for entry in manifest.files:
+        if found.pop(entry.name, None) != entry.bytes:
+            raise BackupError(
+                f"{source / entry.name} is damaged: it is missing, or not {entry.bytes} bytes long"
+            )
+    if found:
+        raise BackupError(f"{source / min(found)} is not part of the backup")
+    if manifest.store not in _RENEWED or {one.name for one in manifest.files} - _FILES:
+        raise BackupError(f"{path} names what no store of this release has")
+    return manifest
+
+
+def _require_nothing_in(target: Path) -> None:
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise BackupError(f"{target} is not empty: a backup is restored to a folder of its own")
+
+
+def _require_room(folder: Path, manifest: Manifest) -> None:
+    status = os.statvfs(folder)
+    wanted_bytes = sum(entry.bytes for entry in manifest.files) + limits.DISK_FREE_BYTES_MIN
+    free_bytes = status.f_bavail * status.f_frsize
+    if free_bytes < wanted_bytes:
+        raise BackupError(f"no room: {wanted_bytes} bytes are needed, and {free_bytes} are free")
+
+
+def _copy_checked(path: Path, copy: Path, entry: FileEntry) -> None:
+    digest = hashlib.sha256()
+    descriptor = os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with path.open("rb") as source, open(descriptor, "wb") as target:
+        while piece := source.read(limits.BACKUP_READ_BYTES):
+            digest.update(piece)
+            target.write(piece)
+        target.flush()
+        os.fsync(target.fileno())
+    if digest.hexdigest() != entry.sha256:
+        raise BackupError(f"{path} is damaged: its SHA-256 is not the manifest's")
+
+
+def _opened(manifest: Manifest, folder: Path, clock: Clock) -> Ledger:
+    """Gives the data a new instance, and proves that they are whole and what the manifest says."""
+    try:
+        _RENEWED[manifest.store](folder)
+        ledger, faults = _verified(manifest.store, folder, clock)
+    except (DataFolderError, duckdb.Error) as error:
+        raise BackupError(f"the backup cannot be opened: {error}") from error
+    if faults or not ledger.balances:
+        raise BackupError(f"the backup is not sound: {' '.join(faults) or 'it does not balance'}")
+    found = {line.arrival_hour: line.accepted for line in ledger.lines}
+    wrong = list(_differences(manifest.accounts(), found))
+    if wrong:
+        raise BackupError(f"the backup does not hold what its manifest says: {wrong[0]}")
+    return ledger
+
+
+def _differences(said: dict[int, Account], found: dict[int, Account]) -> Iterator[str]:
+    for hour in sorted({*said, *found}):
+        ours, theirs = found.get(hour, Account()), said.get(hour, Account())
+        if ours != theirs:
+            yield f"in arrival hour {hour} there is {ours}, not {theirs}"
+
+
+def _verified(store: str, folder: Path, clock: Clock) -> tuple[Ledger, tuple[str, ...]]:
+    if store == "sql":
+        from flowtally.stores.sql.verify import verify_database
+
+        sql = asyncio.run(verify_database("sqlite+aiosqlite:///{data}/flows.sqlite", folder))
+        return sql.ledger, sql.faults
+    if store == "memory":
+        from flowtally.stores.memory_snapshot import verify_snapshot
+
+        return verify_snapshot(folder), ()
+    if store == "hourly":
+        from flowtally.stores.hourly import files
+
+        hourly = files.verify_folder(folder, clock)
+        return hourly.ledger, hourly.faults
+    from flowtally.stores.duckdb.verify import verify_folder
+
+    report = verify_folder(folder, clock)
+    return report.ledger, report.faults
+
+
+def _renew_duckdb(folder: Path) -> None:
+    from flowtally.ingest import journal_schema
+    from flowtally.stores.duckdb import database
+
+    folder_id = uuid.uuid4().hex
+    journal_schema.renew(folder / "journal.sqlite", folder_id)
+    database.renew(folder / "sums.duckdb", folder_id)
+
+
+def _renew_hourly(folder: Path) -> None:
+    from flowtally.ingest import journal_schema
+    from flowtally.stores.hourly import results
+
+    folder_id = uuid.uuid4().hex
+    journal_schema.renew(folder / "journal.sqlite", folder_id)
+    results.renew(folder / "results.sqlite", folder_id)
+
+
+def _renew_sql(folder: Path) -> None:
+    from flowtally.stores.sql import sqlite_files
+
+    sqlite_files.renew(folder / sqlite_files.FILE)
+
+
+def _renew_memory(folder: Path) -> None:
+    from flowtally.stores import memory_snapshot
+
+    memory_snapshot.renew(folder)
+
+
+_RENEWED: dict[str, Callable[[Path], None]] = {
+    "duckdb": _renew_duckdb,
+    "hourly": _renew_hourly,
+    "sql": _renew_sql,
+    "memory": _renew_memory,
+}
+_FILES = {"journal.sqlite", "sums.duckdb", "results.sqlite", "flows.sqlite", "memory.parquet"}
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
