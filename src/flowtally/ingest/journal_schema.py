@@ -122,9 +122,10 @@ def state_of(connection: sqlite3.Connection) -> State | None:
     return State(*row)
 
 
-def refuse_newer(path: Path) -> None:
-    """Raises `DataFolderError` for a database of a newer format, before anything of it is written:
-    also what its log holds stays there for the release that wrote it."""
+def refuse_newer(path: Path, known: int = FORMAT) -> None:
+    """Raises `DataFolderError` for a database of a newer format, this one or another with such a
+    `state`, before anything of it is written: also what its log holds stays there for the release
+    that wrote it."""
     if not path.exists() or not path.stat().st_size:
         return
     reader = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
@@ -136,8 +137,8 @@ def refuse_newer(path: Path) -> None:
             return
         finally:
             reader.close()
-    if row is not None and row[0] > FORMAT:
-        raise DataFolderError(newer(path, row[0], FORMAT))
+    if row is not None and row[0] > known:
+        raise DataFolderError(newer(path, row[0], known))
 
 
 def newer(path: Path, found: int, known: int) -> str:

@@ -72,9 +72,10 @@ class MemoryFolder:
 
         Raises `DamagedData` naming the file where it is damaged or of a newer format.
         """
+        state = read_snapshot(self.snapshot)
         # A half-written one, of a process that was killed over it.
         self._beside.unlink(missing_ok=True)
-        return read_snapshot(self.snapshot)
+        return state
 
     def begin(self, state: Captured | None, taken_ms: int) -> Captured:
         """Notes that a service runs from now on. Returns the state to run with: the one that was
@@ -212,7 +213,8 @@ def _require_sealed(file: IO[bytes], damaged: Callable[[str], DamagedData]) -> N
         raise damaged("is damaged, or is no snapshot of flowtally")
     if number > FORMAT:
         raise damaged(
-            f"is of format {number}, and flowtally {__version__} reads up to format {FORMAT}"
+            f"was written by a newer release: it is of format {number}, and flowtally"
+            f" {__version__} reads up to format {FORMAT}; use that release"
         )
     footer = file.read()
     if _digest(file, seal_at, footer) != digest:

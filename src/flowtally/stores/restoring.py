@@ -19,7 +19,7 @@ from pathlib import Path
 
 import duckdb
 
-from flowtally import limits
+from flowtally import __version__, limits
 from flowtally.clock import Clock
 from flowtally.errors import BackupError, DataFolderError
 from flowtally.model import Account, Ledger
@@ -82,7 +82,7 @@ def read_manifest(source: Path) -> Manifest:
             f"{source} is no whole backup: it has no {NAME}, which is written last"
         ) from None
     except ManifestFault as fault:
-        raise BackupError(f"{path} {fault}") from fault
+        raise BackupError(f"{path} {fault} (by flowtally {__version__})") from fault
     except OSError as error:
         raise BackupError(f"{source} cannot be read: {error}") from error
     for entry in manifest.files:

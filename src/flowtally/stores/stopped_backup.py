@@ -86,12 +86,14 @@ def _settled_hourly(folder: DataFolder, clock: Clock) -> tuple[BackupPoint, list
 
 def _settled_sql(folder: DataFolder, clock: Clock) -> tuple[BackupPoint, list[Path]]:
     from flowtally.ingest.journal_schema import open_database
+    from flowtally.stores.sql.migrate import refuse_newer
     from flowtally.stores.sql.sqlite_files import FILE, point_in
 
     path = folder.path / FILE
     fault = damage_in_log(path)
     if fault is not None:
         raise DamagedData(f"{log_of(path)} is damaged: {fault}")
+    refuse_newer(path)
     try:
         connection = open_database(path)
         try:

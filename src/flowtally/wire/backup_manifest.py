@@ -108,8 +108,8 @@ def decode_manifest(text: bytes) -> Manifest:
         release = msgspec.json.decode(inner, type=_Release)
         if release.format > FORMAT:
             raise ManifestFault(
-                f"is of format {release.format}, written by flowtally {release.flowtally}; this"
-                f" release reads up to format {FORMAT}: restore it with that one"
+                f"was written by a newer release, flowtally {release.flowtally}: it is of format"
+                f" {release.format}, and up to format {FORMAT} is read here"
             )
         return msgspec.json.decode(inner, type=Manifest)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

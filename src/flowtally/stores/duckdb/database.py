@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
+import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -17,6 +19,7 @@ from pathlib import Path
 
 import duckdb
 
+from flowtally import __version__
 from flowtally.errors import DamagedData, DataFolderError
 from flowtally.ingest.journal_schema import newer
 from flowtally.stores.duckdb.doublewrite import Doublewrite
@@ -26,6 +29,8 @@ from flowtally.stores.folder import DataFolder
 logger = logging.getLogger(__name__)
 
 FORMAT = 1
+_NEWER_DUCKDB = "storage version number"
+"""What DuckDB says of a file that it is too old for."""
 _CHECKPOINT_ROOM_BYTES = 4 * 1024 * 1024
 
 _SUMS_COLUMNS = """(
@@ -252,6 +257,41 @@ class Database:
                 except duckdb.Error as error:
                     faults.append(f"table {table}: {str(error).splitlines()[0]}")
         return faults
+
+
+def refuse_newer(folder: DataFolder) -> None:
+    """Raises `DataFolderError` for a file of a newer format, of ours or of DuckDB's, before
+    anything of the folder is written.
+
+    Its log is not read: DuckDB looks for one by the file's name, and here that is another. What was
+    never in a checkpoint is found by `Database.open`, and so is whatever else is wrong.
+    """
+    try:
+        folder.staging.mkdir(mode=0o700)
+        look = folder.staging / folder.sums.name
+        os.link(folder.sums, look)
+        found = _format_in(look)
+    except (OSError, duckdb.Error) as error:
+        if _NEWER_DUCKDB in str(error):
+            text = str(error).replace(str(look), str(folder.sums))
+            raise DataFolderError(
+                f"{folder.sums} was written by a newer release than flowtally {__version__}:"
+                f" {text.splitlines()[0]}"
+            ) from error
+        return
+    finally:
+        shutil.rmtree(folder.staging, ignore_errors=True)
+    if found is not None and found > FORMAT:
+        raise DataFolderError(newer(folder.sums, found, FORMAT))
+
+
+def _format_in(path: Path) -> int | None:
+    connection = duckdb.connect(str(path), read_only=True, config=dict(_CONFIG))
+    try:
+        row = connection.execute("SELECT format FROM state").fetchone()
+    finally:
+        _close(connection)
+    return None if row is None else int(row[0])
 
 
 def renew(path: Path, folder_id: str) -> None:

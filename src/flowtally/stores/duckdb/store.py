@@ -42,7 +42,7 @@ from flowtally.model import (
 from flowtally.ports import FlowStore
 from flowtally.steps import OnStep, ignore
 from flowtally.stores.duckdb.applier import Applier
-from flowtally.stores.duckdb.database import Database, applied_of
+from flowtally.stores.duckdb.database import Database, applied_of, refuse_newer
 from flowtally.stores.duckdb.reads import Snapshot, snapshot
 from flowtally.stores.folder import DataFolder
 from flowtally.stores.journal_keeper import JournalKeeper, KeepingPeriods
@@ -267,4 +267,6 @@ def open_files(folder: DataFolder, journal: Journal, database: Database) -> None
         database.open(journal.folder_id, journal.discarded_through)
         return applied_of(database.writer)
 
+    # Before the journal is opened, which brings its log into it.
+    refuse_newer(folder)
     open_both(folder, journal, folder.sums, open_sums)

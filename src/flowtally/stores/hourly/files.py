@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from flowtally.clock import Clock
 from flowtally.errors import DamagedData, DataFolderError
 from flowtally.ingest.journal import Journal
+from flowtally.ingest.journal_schema import refuse_newer
 from flowtally.ingest.journal_snapshot import journal_snapshot
 from flowtally.model import Account, Ledger
 from flowtally.steps import ignore
@@ -22,7 +23,7 @@ from flowtally.stores.folder import DataFolder
 from flowtally.stores.hourly.hour_parts import read_part
 from flowtally.stores.hourly.parts import account_of, flows_of
 from flowtally.stores.hourly.reads import PartLine, account_noted, ledger_from, lines_by_hour
-from flowtally.stores.hourly.results import ALL, Results, state_of
+from flowtally.stores.hourly.results import ALL, FORMAT, Results, state_of
 from flowtally.stores.hourly.run import Runner
 from flowtally.stores.journal_pair import open_both
 
@@ -46,6 +47,8 @@ def open_files(folder: DataFolder, journal: Journal, results: Results) -> None:
         results.open(journal.folder_id, journal.discarded_through)
         return state_of(results.writer).applied
 
+    # Before the journal is opened, which brings its log into it.
+    refuse_newer(folder.results, FORMAT)
     open_both(folder, journal, folder.results, open_results)
 
 

@@ -17,6 +17,7 @@ from sqlalchemy import Connection
 
 from flowtally import __version__
 from flowtally.errors import DataFolderError
+from flowtally.stores.sql.sqlite_files import revision_in
 from flowtally.stores.sql.tables import VERSION_TABLE
 
 _FOLDER = Path(__file__).with_name("migrations")
@@ -28,18 +29,12 @@ def upgrade(connection: Connection, create: bool) -> bool:
     none and none are to be made."""
     # Which implementation it uses is nothing to tell an operator at each start.
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    config = Config()
-    config.set_main_option("script_location", str(_FOLDER).replace("%", "%%"))
+    config = _config()
     config.attributes["connection"] = connection
     scripts = ScriptDirectory.from_config(config)
-    known = {script.revision for script in scripts.walk_revisions()}
     options = {"version_table": VERSION_TABLE}
     found = MigrationContext.configure(connection, opts=options).get_current_revision()
-    if found is not None and found not in known:
-        raise DataFolderError(
-            f"the tables were made by a newer release: of revision {found!r}, and flowtally"
-            f" {__version__} knows up to {scripts.get_current_head()!r}; use that release"
-        )
+    _require_known(found, scripts)
     if found is None and not create:
         raise DataFolderError("there are no tables of flowtally in it")
     head = scripts.get_current_head()
@@ -51,3 +46,24 @@ def upgrade(connection: Connection, create: bool) -> bool:
     with environment:
         scripts.run_env()
     return True
+
+
+def refuse_newer(path: Path) -> None:
+    """Raises `DataFolderError` for a SQLite database whose tables a newer release made, before
+    anything of it is written, and with all that its log holds left where it is."""
+    if path.exists() and path.stat().st_size:
+        _require_known(revision_in(path), ScriptDirectory.from_config(_config()))
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(_FOLDER).replace("%", "%%"))
+    return config
+
+
+def _require_known(found: str | None, scripts: ScriptDirectory) -> None:
+    if found is not None and found not in {one.revision for one in scripts.walk_revisions()}:
+        raise DataFolderError(
+            f"the tables were made by a newer release: of revision {found!r}, and flowtally"
+            f" {__version__} knows up to {scripts.get_current_head()!r}; use that release"
+        )

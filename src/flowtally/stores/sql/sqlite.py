@@ -30,6 +30,7 @@ from flowtally.model import Backup, BackupPoint
 from flowtally.stores.folder import DataFolder
 from flowtally.stores.sql.address import Address
 from flowtally.stores.sql.backend import Backend, Failure, Row
+from flowtally.stores.sql.migrate import refuse_newer
 from flowtally.stores.sql.rows import COLUMNS, NAMES
 from flowtally.stores.sql.sqlite_files import FILE, point_in, sqlite_moment
 from flowtally.stores.sql.tables import tallies
@@ -91,6 +92,7 @@ class SqliteBackend(Backend):
             fault = damage_in_log(self.path)
             if fault is not None:
                 raise DamagedData(f"{log_of(self.path)} is damaged: {fault}")
+            refuse_newer(self.path)
 
     async def _begin(self) -> None:
         async with self.writing.connect() as connection:

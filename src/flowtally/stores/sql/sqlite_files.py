@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from flowtally.ingest.journal_schema import log_kept
 from flowtally.model import Account, BackupPoint
-from flowtally.stores.sql.tables import PREFIX
+from flowtally.stores.sql.tables import PREFIX, VERSION_TABLE
 
 FILE = "flows.sqlite"
 """How it is named where nothing else is asked for, and in every backup."""
@@ -40,6 +41,19 @@ def point_in(reader: sqlite3.Connection, now_ms: int) -> BackupPoint:
     )
     accepted = {hour: Account(*map(int, account)) for hour, *account in lines}
     return BackupPoint("sql", instance, sequence, now_ms, accepted)
+
+
+def revision_in(path: Path) -> str | None:
+    """Which form its tables have; None where it does not say so. Nothing is written, and the log is
+    left as it is."""
+    with log_kept(path):
+        try:
+            with sqlite_moment(path) as reader:
+                row = reader.execute(f"SELECT version_num FROM {VERSION_TABLE}").fetchone()
+        except sqlite3.Error:
+            # Whatever is wrong with it is told by who opens it.
+            return None
+    return None if row is None else str(row[0])
 
 
 def renew(path: Path) -> None:
