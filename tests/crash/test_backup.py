@@ -297,9 +297,9 @@ def test_the_client_is_killed_in_the_middle(service: Service, seed: int, tmp_pat
             if _killed_before_its_end(service, folder)
         )
         wait_for(lambda: not (service.data / "backup.new").exists(), 60, "it is still there")
-    done = flowtally("restore", backup, "--data", tmp_path / "data")
+    done = flowtally("restore", backup, "--data", tmp_path / "restored")
     assert done.returncode == 1 and "no whole backup" in done.stderr
-    assert not (tmp_path / "data").exists()
+    assert not (tmp_path / "restored").exists()
 
 
 def _killed_before_its_end(service: Service, backup: Path) -> bool:

@@ -39,6 +39,7 @@ ASKED = {
     ("GET", "/health"): ("read", 200),
     ("GET", "/metrics"): ("read", 200),
     ("POST", "/v1/aggregate"): ("admin", 200),
+    ("POST", "/v1/backup"): ("admin", 200),
     ("GET", "/nothing"): ("read", 404),
     ("GET", "/%76%31/hours"): ("read", 200),
     ("DELETE", "/v1/flows"): ("admin", 405),

@@ -1,6 +1,6 @@
 """The contract as OpenAPI 3.1: where things are comes from the table of routes, what they are is
-written by hand: most of it is about bodies and headers that no
-framework reads here, and a document that is made from code would tell less than the truth.
+written by hand: most of it is about bodies and headers that no framework reads here, and a document
+that is made from code would tell less than the truth.
 
 Held against the running service by a test (schemathesis), and against its routes.
 """
@@ -36,6 +36,7 @@ _HOUR = {
     "description": "a label that the sender chose, not a time",
 }
 _TEXT = {"type": "string"}
+_BINARY = {"type": "string", "format": "binary"}
 _INTEGER = {"type": "integer"}
 _COUNT = {"type": "integer", "minimum": 0}
 _JSON = "application/json"
@@ -161,7 +162,7 @@ def _post_flows() -> dict[str, Any]:
                     }
                 },
                 BodyFormat.NDJSON.media_type: {"schema": _TEXT},
-                BodyFormat.ARROW.media_type: {"schema": {"type": "string", "format": "binary"}},
+                BodyFormat.ARROW.media_type: {"schema": _BINARY},
             },
         },
         "responses": {
@@ -173,10 +174,7 @@ def _post_flows() -> dict[str, Any]:
 
 
 def _post_aggregate() -> dict[str, Any]:
-    answer = {
-        "headers": _named(),
-        "content": {_JSON: {"schema": _ref("Settled")}},
-    }
+    answer = {"headers": _named(), "content": {_JSON: {"schema": _ref("Settled")}}}
     return {
         "tags": ["operations"],
         "security": _needs("admin"),
@@ -200,11 +198,9 @@ def _post_backup() -> dict[str, Any]:
             "200": {
                 "description": "A tar archive of the files, `manifest.json` last",
                 "headers": _named("Content-Disposition", "Flowtally-Sequence"),
-                "content": {
-                    "application/x-tar": {"schema": {"type": "string", "format": "binary"}}
-                },
+                "content": {"application/x-tar": {"schema": _BINARY}},
             },
-            **_problems((*DENIED_STATUSES, *BACKUP_STATUSES)),
+            **_problems(BACKUP_STATUSES),
         },
     }
 

@@ -33,10 +33,10 @@ def _backup(
     """Copy everything as of one point, while the service goes on.
 
     Asks the service that has the data folder, or copies it itself where none runs. All that was
-    acknowledged before the backup began is in it, and every batch whole or not at all. The service
-    wants a token that may admin, where it wants tokens. Exit code 1
-    where it could not be made: then nothing is left in the folder. A PostgreSQL is backed up by its
-    own tools: exit code 2.
+    acknowledged before the backup began is in it, and every batch whole or not at all. Where the
+    service wants tokens, it wants one that may admin. Exit code 1 where the backup could not be
+    made: then nothing is left in the folder. A PostgreSQL is backed up by its own tools: exit code
+    2.
     """
     ask = partial(_of_service, folder=folder, token_file=token_file, ca=ca)
     try:

@@ -31,6 +31,7 @@ def exchange(authorization: bytes | None) -> Exchange:
         ("GET", "/health", "read"),
         ("GET", "/metrics", "read"),
         ("POST", "/v1/aggregate", "admin"),
+        ("POST", "/v1/backup", "admin"),
         ("DELETE", "/v1/flows", "admin"),
         ("PUT", "/metrics", "admin"),
         ("GET", "/livez", None),

@@ -64,10 +64,14 @@ def test_a_newer_release_is_not_written_over(url: str, tmp_path: Path) -> None:
         await backend.close()
         with pytest.raises(DataFolderError, match="made by a newer release"):
             await open_tables(backend, create=True)
-        await backend.open()
-        async with backend.writing.begin() as connection:
-            await connection.execute(text(change % "0001"))
-        await backend.close()
+        if url == SQLITE:
+            with closing(sqlite3.connect(tmp_path / "flows.sqlite", isolation_level=None)) as file:
+                file.execute(change % "0001")
+        else:
+            await backend.open()
+            async with backend.writing.begin() as connection:
+                await connection.execute(text(change % "0001"))
+            await backend.close()
         assert await open_tables(backend, create=True) == instance
         await backend.close()
 
