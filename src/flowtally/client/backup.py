@@ -20,7 +20,7 @@ from typing import IO, cast
 import httpx2
 
 from flowtally import limits
-from flowtally.client.client import Refused, Unreachable
+from flowtally.client.client import Refused, Unreachable, refuse_untrusted
 from flowtally.errors import BackupError
 from flowtally.wire.backup_manifest import (
     NAME,
@@ -47,6 +47,7 @@ def stream_from(http: httpx2.Client) -> Iterator[bytes]:
                 raise Refused.by(answer)
             yield from answer.iter_raw()
     except httpx2.TransportError as error:
+        refuse_untrusted(str(http.base_url).rstrip("/"), error)
         raise Unreachable(f"the backup broke off: {error or type(error).__name__}") from error
 
 

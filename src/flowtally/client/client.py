@@ -278,12 +278,7 @@ class FlowClient:
                 why = f"it answered {answer.status_code}" + (f": {detail}" if detail else "")
                 retry_after_s = _retry_after_s(answer)
             except httpx2.TransportError as error:
-                untrusted = _untrusted(error)
-                if untrusted is not None:
-                    raise Unreachable(
-                        f"the certificate of {self._url} is not trusted: {untrusted} (--url must"
-                        " name the service as its certificate does; --ca, its authority)"
-                    ) from error
+                refuse_untrusted(self._url, error)
                 why = str(error) or type(error).__name__
             wait_s = self._policy.wait_s(
                 attempt, self._monotonic_s() - began_s, random.random(), retry_after_s
@@ -318,14 +313,16 @@ def _trusting(ca: Path) -> ssl.SSLContext:
         raise SettingsError(f"{ca} cannot be read: {error.strerror}") from error
 
 
-def _untrusted(error: BaseException) -> str | None:
-    """Why a certificate was refused, where that is what happened: trying again is of no use."""
+def refuse_untrusted(url: str, error: BaseException) -> None:
+    """Raises `Unreachable` where a certificate was refused: trying again is of no use."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, ssl.SSLCertVerificationError):
-            return cause.verify_message.rstrip(".")
+            raise Unreachable(
+                f"the certificate of {url} is not trusted: {cause.verify_message.rstrip('.')}"
+                " (--url must name the service as its certificate does; --ca, its authority)"
+            ) from error
         cause = cause.__cause__ or cause.__context__
-    return None
 
 
 def _retry_after_s(answer: httpx2.Response) -> float:
