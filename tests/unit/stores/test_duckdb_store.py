@@ -27,6 +27,8 @@ from flowtally.stores.duckdb.store import DuckdbSettings, DuckdbStore
 from flowtally.stores.duckdb.verify import verify_folder
 
 HOUR_MS = 3_600_000
+HEADERS_BYTES = 3 * 4_096
+"""Of a DuckDB file: its own, and two that checkpoints write in turn."""
 
 
 def batch(number: int) -> Batch:
@@ -219,6 +221,22 @@ def test_a_damaged_tally_is_named_and_nothing_is_read_as_if_it_were_not_there(
         assert ["in batch 1" in fault for fault in report.faults] == [True]
 
     in_loop(story)
+
+
+def test_each_start_writes_the_header_of_the_sums_anew(tmp_path: Path) -> None:
+    """The checkpoint before it may have written that and failed to sync it."""
+    headers: set[bytes] = set()
+
+    async def story() -> None:
+        store = DuckdbStore(tmp_path, ManualClock())
+        await store.start()
+        assert not await store.hours()
+        await store.close()
+        headers.add((tmp_path / "sums.duckdb").read_bytes()[:HEADERS_BYTES])
+
+    for _ in range(3):
+        in_loop(story)
+    assert len(headers) == 3
 
 
 def test_a_second_store_on_the_same_folder_is_refused_by_name(tmp_path: Path) -> None:
