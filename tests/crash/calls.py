@@ -36,8 +36,10 @@ class Answer:
 class Connection:
     """To 127.0.0.1; opened when it is needed, and opened anew after each failure."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, headers: dict[str, str] | None = None) -> None:
+        """`headers` go with each request."""
         self._port = port
+        self._headers = headers or {}
         self._connection: http.client.HTTPConnection | None = None
 
     def __enter__(self) -> Connection:
@@ -64,7 +66,7 @@ class Connection:
                 "127.0.0.1", self._port, timeout=ANSWER_S_MAX
             )
         try:
-            self._connection.request(method, path, body, headers or {})
+            self._connection.request(method, path, body, {**self._headers, **(headers or {})})
             response = self._connection.getresponse()
             content = response.read()
         except (OSError, http.client.HTTPException) as error:

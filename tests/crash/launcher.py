@@ -134,7 +134,8 @@ def launch(order: bytes) -> int:
         aggregate_interval_s=wanted.aggregate_interval_s,
         data=Path(wanted.data),
         port=wanted.port,
-        access_log=False,
+        access_log=wanted.access_log,
+        tokens=Path(wanted.tokens) if wanted.tokens is not None else None,
     )
     clock = ShiftedClock(wanted.clock_ahead_ms)
     try:

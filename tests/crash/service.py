@@ -62,6 +62,9 @@ class Launch:
     """How far the service's clock is ahead of the machine's."""
     disk_free_bytes_min: int = DISK_FREE_BYTES_MIN
     """Below this the service does not even try to write."""
+    access_log: bool = False
+    tokens: str | None = None
+    """The file of the tokens that clients must have."""
 
 
 @dataclass(frozen=True)

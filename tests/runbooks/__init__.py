@@ -1,0 +1,1 @@
+"""The runbooks, followed from the fault to recovery."""
