@@ -201,9 +201,6 @@ class Applier:
             self._open_anew()
         if not self._settled:
             self._begin("settle the log", count_bytes=self._database.log_bytes())
-            # Gives the log something to settle even where it is empty: the last run's checkpoint
-            # may have written the file's header and failed to sync it.
-            self._database.touch()
             self._database.settle()
             self._folder.sync()
             self._settled = True

@@ -22,7 +22,7 @@ import duckdb
 from flowtally import __version__
 from flowtally.errors import DamagedData, DataFolderError
 from flowtally.ingest.journal_schema import newer
-from flowtally.stores.duckdb.doublewrite import Doublewrite
+from flowtally.stores.duckdb.doublewrite import HEADERS_BYTES, Doublewrite
 from flowtally.stores.duckdb.log_tail import LogTail
 from flowtally.stores.folder import DataFolder
 
@@ -137,6 +137,7 @@ class Database:
                 "a checkpoint was cut short: metadata is put back as it was before it",
                 extra={"file": str(self.path), "blocks": blocks},
             )
+        self._write_headers_again()
         try:
             return duckdb.connect(str(self.path), config=self._config)
         except duckdb.Error as error:
@@ -148,6 +149,19 @@ class Database:
                 extra={"file": str(self.path), "bytes": left_out},
             )
         return duckdb.connect(str(self.path), config=self._config)
+
+    def _write_headers_again(self) -> None:
+        """The same bytes, and synced. The last run's checkpoint may have written its header and
+        failed to sync it: then memory has it and the disk does not, and a sync alone would report
+        success for what the kernel has given up."""
+        if not self.path.exists():
+            return
+        with self.path.open("r+b") as file:
+            headers = file.read(HEADERS_BYTES)
+            file.seek(0)
+            file.write(headers)
+            file.flush()
+            os.fsync(file.fileno())
 
     def _require_ours(self, connection: duckdb.DuckDBPyConnection, folder_id: str) -> None:
         """Makes the tables of a new file; of another one, that it is of this folder and format."""
@@ -181,14 +195,6 @@ class Database:
             # FORCE waits where a plain one fails: the transaction that this thread ended last may
             # still be tidied up by a reader's, and counts as active until then. Nobody else writes.
             self.writer.execute("FORCE CHECKPOINT")
-
-    def touch(self) -> None:
-        """Gives the log something to settle, and changes nothing."""
-        # DuckDB logs what an update changes: `SET applied = applied` alone leaves the log empty.
-        self.writer.begin()
-        self.writer.execute("UPDATE state SET applied = applied + 1")
-        self.writer.execute("UPDATE state SET applied = applied - 1")
-        self.writer.commit()
 
     @property
     def is_held(self) -> bool:

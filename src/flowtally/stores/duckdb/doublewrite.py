@@ -26,6 +26,7 @@ import duckdb
 from flowtally.stores.folder import DataFolder
 
 _HEADER_BYTES = 4096
+HEADERS_BYTES = 3 * _HEADER_BYTES
 _CHECKPOINT = struct.Struct("<8x Q 24x Q")
 """A checkpoint's header, behind its checksum: its number, three pointers, the size of a block."""
 _COUNT = struct.Struct("<Q")
@@ -41,7 +42,7 @@ class _Headers(NamedTuple):
     block_bytes: int
 
     def offset_of(self, block_id: int) -> int:
-        return 3 * _HEADER_BYTES + block_id * self.block_bytes
+        return HEADERS_BYTES + block_id * self.block_bytes
 
 
 class Doublewrite:
