@@ -9,22 +9,13 @@ from tests.runbooks.incident import RUNBOOKS
 
 _NOT_YET = {
     "aggregation-overdue",
-    "damaged-file",
-    "disk-full",
-    "failed-sync",
-    "imbalance",
     "memory-growing",
     "memory-store-full",
-    "part-stuck",
-    "restore",
     "slow-reads",
     "slow-writes",
     "snapshot-failed",
     "sql-store-failed",
-    "store-failed",
-    "token-leaked",
     "upgrade",
-    "will-not-start",
 }
 """Pages without commands: who gives one commands takes it from here."""
 
