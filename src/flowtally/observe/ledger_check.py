@@ -144,7 +144,9 @@ def imbalance_records(ledger: Ledger) -> int:
 def _told(ledger: Ledger) -> str:
     wrong = [line for line in ledger.lines if not line.balances]
     first = wrong[0]
+    by = first.difference
     return (
         f"{imbalance_records(ledger)} records in {len(wrong)} arrival hours; the first is"
-        f" {first.arrival_hour}: {first.difference}"
+        f" {first.arrival_hour}, by {by.batches} batches, {by.records} records,"
+        f" {by.bytes_rx} bytes_rx, {by.bytes_tx} bytes_tx"
     )

@@ -67,7 +67,8 @@ def test_what_is_missing_here_and_too_much_there_is_no_balance() -> None:
     part = checked(Source(SOUND, SHORT, LONG))
     assert (part.state, part.hint) == ("error", "docs/runbooks/imbalance.md")
     assert part.facts["imbalance_records"] == 4
-    assert "4 records in 2 arrival hours; the first is 8" in part.detail
+    assert "4 records in 2 arrival hours; the first is 8, by " in part.detail
+    assert "Account" not in part.detail
 
 
 def test_bytes_alone_count_as_well() -> None:
