@@ -201,6 +201,7 @@ class Applier:
             self._open_anew()
         if not self._settled:
             self._begin("settle the log", count_bytes=self._database.log_bytes())
+            self._database.write_headers_again()
             self._database.settle()
             self._folder.sync()
             self._settled = True

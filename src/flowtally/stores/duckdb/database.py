@@ -137,7 +137,6 @@ class Database:
                 "a checkpoint was cut short: metadata is put back as it was before it",
                 extra={"file": str(self.path), "blocks": blocks},
             )
-        self._write_headers_again()
         try:
             return duckdb.connect(str(self.path), config=self._config)
         except duckdb.Error as error:
@@ -149,19 +148,6 @@ class Database:
                 extra={"file": str(self.path), "bytes": left_out},
             )
         return duckdb.connect(str(self.path), config=self._config)
-
-    def _write_headers_again(self) -> None:
-        """The same bytes, and synced. The last run's checkpoint may have written its header and
-        failed to sync it: then memory has it and the disk does not, and a sync alone would report
-        success for what the kernel has given up."""
-        if not self.path.exists():
-            return
-        with self.path.open("r+b") as file:
-            headers = file.read(HEADERS_BYTES)
-            file.seek(0)
-            file.write(headers)
-            file.flush()
-            os.fsync(file.fileno())
 
     def _require_ours(self, connection: duckdb.DuckDBPyConnection, folder_id: str) -> None:
         """Makes the tables of a new file; of another one, that it is of this folder and format."""
@@ -195,6 +181,18 @@ class Database:
             # FORCE waits where a plain one fails: the transaction that this thread ended last may
             # still be tidied up by a reader's, and counts as active until then. Nobody else writes.
             self.writer.execute("FORCE CHECKPOINT")
+
+    def write_headers_again(self) -> None:
+        """The same bytes, and synced; called by the applier's thread, which alone makes
+        checkpoints. The last run's checkpoint may have written its header and failed to sync it:
+        then memory has it and the disk does not, and a sync alone would report success for what
+        the kernel has given up. Raises `OSError`."""
+        with self.path.open("r+b") as file:
+            headers = file.read(HEADERS_BYTES)
+            file.seek(0)
+            file.write(headers)
+            file.flush()
+            os.fsync(file.fileno())
 
     @property
     def is_held(self) -> bool:
