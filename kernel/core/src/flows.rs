@@ -54,9 +54,7 @@ impl Flows {
         let rows = &self.rows;
         let found = self.index.find_or_add(hash, |number| {
             let row = &rows[number];
-            row.names == new.names
-                && row.hour == new.hour
-                && row.arrival_hour == new.arrival_hour
+            row.names == new.names && row.hour == new.hour && row.arrival_hour == new.arrival_hour
         });
         let Some(number) = found else {
             self.rows.push(new);

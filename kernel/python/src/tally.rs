@@ -100,7 +100,9 @@ pub fn encode<'py>(
         .iter()
         .map(|part| match part {
             Part::Tally(tally) => Some(Source::Tally(&tally.get().tally)),
-            Part::Blob(blob) => Blob::read(blob.as_bytes()).map(Source::Blob),
+            Part::Blob(blob) => {
+                Blob::read(blob.as_bytes()).map(|blob| Source::Blob(Box::new(blob)))
+            }
         })
         .collect();
     let Some(sources) = sources else { return Ok(None) };
