@@ -54,6 +54,7 @@ from flowtally.stores.sql.reads import read_hours, read_ledger, read_revision, r
 logger = logging.getLogger(__name__)
 
 _TIDY_INTERVAL_S = 1.0
+"""Also from the start to the first round: a service restarted more often than this never tidies."""
 _RETRY_S = 5
 _HINT = "docs/runbooks/sql-store-failed.md"
 _CLOSED = "the store is closed"
