@@ -23,6 +23,7 @@ from flowtally import __version__, limits
 from flowtally.clock import Clock
 from flowtally.errors import BackupError, DataFolderError
 from flowtally.model import Account, Ledger
+from flowtally.stores.verify_report import VerifyReport
 from flowtally.wire.backup_manifest import (
     NAME,
     FileEntry,
@@ -127,16 +128,17 @@ def _opened(manifest: Manifest, folder: Path, clock: Clock) -> Ledger:
     """Gives the data a new instance, and proves that they are whole and what the manifest says."""
     try:
         _RENEWED[manifest.store](folder)
-        ledger, faults = _verified(manifest.store, folder, clock)
+        report = _verified(manifest.store, folder, clock)
     except (DataFolderError, duckdb.Error) as error:
         raise BackupError(f"the backup cannot be opened: {error}") from error
-    if faults or not ledger.balances:
-        raise BackupError(f"the backup is not sound: {' '.join(faults) or 'it does not balance'}")
-    found = {line.arrival_hour: line.accepted for line in ledger.lines}
+    if not report.is_sound:
+        why = " ".join(report.faults) or "it does not balance"
+        raise BackupError(f"the backup is not sound: {why}")
+    found = {line.arrival_hour: line.accepted for line in report.ledger.lines}
     wrong = list(_differences(manifest.accounts(), found))
     if wrong:
         raise BackupError(f"the backup does not hold what its manifest says: {wrong[0]}")
-    return ledger
+    return report.ledger
 
 
 def _differences(said: dict[int, Account], found: dict[int, Account]) -> Iterator[str]:
@@ -146,25 +148,22 @@ def _differences(said: dict[int, Account], found: dict[int, Account]) -> Iterato
             yield f"in arrival hour {hour} there is {ours}, not {theirs}"
 
 
-def _verified(store: str, folder: Path, clock: Clock) -> tuple[Ledger, tuple[str, ...]]:
+def _verified(store: str, folder: Path, clock: Clock) -> VerifyReport:
     if store == "sql":
         from flowtally.stores.sql.verify import verify_database
 
-        sql = asyncio.run(verify_database("sqlite+aiosqlite:///{data}/flows.sqlite", folder))
-        return sql.ledger, sql.faults
+        return asyncio.run(verify_database("sqlite+aiosqlite:///{data}/flows.sqlite", folder))
     if store == "memory":
         from flowtally.stores.memory_snapshot import verify_snapshot
 
-        return verify_snapshot(folder), ()
+        return VerifyReport(verify_snapshot(folder))
     if store == "hourly":
         from flowtally.stores.hourly import files
 
-        hourly = files.verify_folder(folder, clock)
-        return hourly.ledger, hourly.faults
+        return files.verify_folder(folder, clock)
     from flowtally.stores.duckdb.verify import verify_folder
 
-    report = verify_folder(folder, clock)
-    return report.ledger, report.faults
+    return verify_folder(folder, clock)
 
 
 def _renew_duckdb(folder: Path) -> None:

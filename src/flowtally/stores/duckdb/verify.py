@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
@@ -17,19 +16,7 @@ from flowtally.stores.duckdb.database import Database, applied_of
 from flowtally.stores.duckdb.reads import snapshot
 from flowtally.stores.duckdb.store import open_files
 from flowtally.stores.folder import DataFolder
-
-
-@dataclass(frozen=True, slots=True)
-class VerifyReport:
-    """What was found: the account, and a line for each fault in a file."""
-
-    ledger: Ledger
-    faults: tuple[str, ...]
-
-    @property
-    def is_sound(self) -> bool:
-        """Whether every record is accounted for and both files are whole."""
-        return self.ledger.balances and not self.faults
+from flowtally.stores.verify_report import VerifyReport
 
 
 def verify_folder(path: Path, clock: Clock) -> VerifyReport:

@@ -7,7 +7,6 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow.compute as pc
@@ -26,18 +25,11 @@ from flowtally.stores.hourly.reads import PartLine, account_noted, ledger_from, 
 from flowtally.stores.hourly.results import ALL, FORMAT, Results, state_of
 from flowtally.stores.hourly.run import Runner
 from flowtally.stores.journal_pair import open_both
+from flowtally.stores.verify_report import VerifyReport
 
 STORE = "hourly"
 _YES = (True, None)
 """That all of nothing are in order is null to Arrow."""
-
-
-@dataclass(frozen=True, slots=True)
-class VerifyReport:
-    """What was found: the account, and a line for each fault in a file."""
-
-    ledger: Ledger
-    faults: tuple[str, ...]
 
 
 def open_files(folder: DataFolder, journal: Journal, results: Results) -> None:

@@ -6,30 +6,16 @@ all is read in one snapshot.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from flowtally.errors import DamagedData
-from flowtally.model import Ledger
 from flowtally.stores.sql.address import Address
 from flowtally.stores.sql.reads import read_ledger
 from flowtally.stores.sql.store import backend_of, open_tables
+from flowtally.stores.verify_report import VerifyReport
 
 
-@dataclass(frozen=True, slots=True)
-class SqlReport:
-    """What was found: the account, and a line for each fault of the database."""
-
-    ledger: Ledger
-    faults: tuple[str, ...]
-
-    @property
-    def is_sound(self) -> bool:
-        """Whether every record is accounted for and the database is whole."""
-        return self.ledger.balances and not self.faults
-
-
-async def verify_database(sql_url: str, data: Path) -> SqlReport:
+async def verify_database(sql_url: str, data: Path) -> VerifyReport:
     """Verifies what a URL leads to. Raises `FolderInUse` where a service has the file, and
     `DataFolderError` where it cannot be read."""
     backend = backend_of(Address(sql_url, data))
@@ -38,7 +24,7 @@ async def verify_database(sql_url: str, data: Path) -> SqlReport:
         faults = await backend.check()
         async with backend.reading.connect() as connection:
             ledger = await read_ledger(connection)
-        return SqlReport(ledger, tuple(faults))
+        return VerifyReport(ledger, tuple(faults))
     except backend.errors as error:
         raise DamagedData(
             f"{backend.address.shown} cannot be read: {backend.address.told(error)}"
