@@ -4,7 +4,8 @@ stores on one PostgreSQL."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,23 @@ SQLITE = "sqlite+aiosqlite:///{data}/flows.sqlite"
 KEEP = SqlSettings(retention_ms=24 * HOUR_MS, batch_ids_keep_ms=24 * HOUR_MS)
 
 Open = Callable[[ManualClock], SqlStore]
+
+
+@asynccontextmanager
+async def opened_at_once(stores: Sequence[SqlStore]) -> AsyncIterator[Sequence[SqlStore]]:
+    """Closed also where the test fails: connections left behind would fail those after it."""
+    try:
+        await asyncio.gather(*(store.start() for store in stores))
+        yield stores
+    finally:
+        for store in stores:
+            await store.close()
+
+
+@asynccontextmanager
+async def opened(store: SqlStore) -> AsyncIterator[SqlStore]:
+    async with opened_at_once([store]):
+        yield store
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -51,29 +69,27 @@ def test_an_expiry_is_seen_at_once_and_carried_out_in_pieces(
 
     async def story() -> None:
         clock = ManualClock()
-        store = make(clock)
-        await store.start()
-        old = [record(f"a{number}", hour=hour) for number in range(5) for hour in (1, 2)]
-        await store.write([batch_of(old, "old")])
-        clock.advance_ms(20 * HOUR_MS)
-        await store.write([batch_of([record("young")], "young")])
-        revision = await store.revision(1)
-        clock.advance_ms(6 * HOUR_MS)
-        rounds = 0
-        while await store.tidy():
-            rounds += 1
-            assert await rows_of(store, 1) == [record("young")]
-            assert await rows_of(store, 2) == []
-            assert [one.hour for one in await store.hours()] == [1, 9][: min(rounds, 2)]
-            ledger = await store.ledger()
-            assert ledger.balances, ledger
-            assert (ledger.total().expired.batches, ledger.total().expired.records) == (1, 10)
-            assert (await store.revision(1)).number == revision.number + 1
-            # What comes meanwhile is counted, and not deleted with it.
-            await store.write([batch_of([record("late", hour=9)])])
-        assert rounds >= 4
-        assert await rows_of(store, 9) == [record("late", hour=9, rx=rounds, tx=2 * rounds)]
-        await store.close()
+        async with opened(make(clock)) as store:
+            old = [record(f"a{number}", hour=hour) for number in range(5) for hour in (1, 2)]
+            await store.write([batch_of(old, "old")])
+            clock.advance_ms(20 * HOUR_MS)
+            await store.write([batch_of([record("young")], "young")])
+            revision = await store.revision(1)
+            clock.advance_ms(6 * HOUR_MS)
+            rounds = 0
+            while await store.tidy():
+                rounds += 1
+                assert await rows_of(store, 1) == [record("young")]
+                assert await rows_of(store, 2) == []
+                assert [one.hour for one in await store.hours()] == [1, 9][: min(rounds, 2)]
+                ledger = await store.ledger()
+                assert ledger.balances, ledger
+                assert (ledger.total().expired.batches, ledger.total().expired.records) == (1, 10)
+                assert (await store.revision(1)).number == revision.number + 1
+                # What comes meanwhile is counted, and not deleted with it.
+                await store.write([batch_of([record("late", hour=9)])])
+            assert rounds >= 4
+            assert await rows_of(store, 9) == [record("late", hour=9, rx=rounds, tx=2 * rounds)]
 
     asyncio.run(story())
 
@@ -86,20 +102,18 @@ def test_a_clock_set_back_while_rows_are_deleted_loses_nothing(
 
     async def story() -> None:
         clock = ManualClock()
-        store = make(clock)
-        await store.start()
-        await store.write([batch_of([record(f"a{number}") for number in range(3)], "old")])
-        clock.advance_ms(26 * HOUR_MS)
-        assert await store.tidy()
-        clock.jump_ms(-26 * HOUR_MS)
-        await store.write([batch_of([record("new")], "new")])
-        while await store.tidy():
-            pass
-        assert await rows_of(store, 1) == [record("new")]
-        ledger = await store.ledger()
-        assert ledger.balances
-        assert ledger.total().expired.records == 3
-        await store.close()
+        async with opened(make(clock)) as store:
+            await store.write([batch_of([record(f"a{number}") for number in range(3)], "old")])
+            clock.advance_ms(26 * HOUR_MS)
+            assert await store.tidy()
+            clock.jump_ms(-26 * HOUR_MS)
+            await store.write([batch_of([record("new")], "new")])
+            while await store.tidy():
+                pass
+            assert await rows_of(store, 1) == [record("new")]
+            ledger = await store.ledger()
+            assert ledger.balances
+            assert ledger.total().expired.records == 3
 
     asyncio.run(story())
 
@@ -109,19 +123,17 @@ def test_batch_ids_are_forgotten_in_pieces(make: Open, monkeypatch: pytest.Monke
 
     async def story() -> None:
         clock = ManualClock()
-        store = make(clock)
-        await store.start()
-        await store.write([batch_of([], f"key-{number}") for number in range(7)])
-        clock.advance_ms(24 * HOUR_MS + 1)
-        await store.write([batch_of([], "young")])
-        rounds = 0
-        while await store.tidy():
-            rounds += 1
-        assert rounds >= 4
-        [old, young] = await store.write([batch_of([], "key-6"), batch_of([], "young")])
-        assert old == Receipt("key-6", 0, 0)
-        assert young == Receipt("young", 0, 0, repeated=True)
-        await store.close()
+        async with opened(make(clock)) as store:
+            await store.write([batch_of([], f"key-{number}") for number in range(7)])
+            clock.advance_ms(24 * HOUR_MS + 1)
+            await store.write([batch_of([], "young")])
+            rounds = 0
+            while await store.tidy():
+                rounds += 1
+            assert rounds >= 4
+            [old, young] = await store.write([batch_of([], "key-6"), batch_of([], "young")])
+            assert old == Receipt("key-6", 0, 0)
+            assert young == Receipt("young", 0, 0, repeated=True)
 
     asyncio.run(story())
 
@@ -134,21 +146,19 @@ def test_postgres_finds_what_is_to_be_deleted_by_the_index(
 
     async def story() -> list[str]:
         clock = ManualClock()
-        store = SqlStore(postgres.url(tmp_path), tmp_path, clock, KEEP)
-        await store.start()
-        hour = clock.arrival_hour()
-        rows = (
-            f"INSERT INTO {tallies.name} SELECT {hour}, 1, 'a', 'b', 'v', 1, 1, 1"
-            " FROM generate_series(1, 50000)"
-        )
-        async with store.backend.writing.begin() as connection:
-            await connection.exec_driver_sql(rows)
-            await connection.exec_driver_sql(f"ANALYZE {tallies.name}")
-            some = retention.some_rows(store.backend, hour + 1).compile(
-                connection.sync_connection, compile_kwargs={"literal_binds": True}
+        async with opened(SqlStore(postgres.url(tmp_path), tmp_path, clock, KEEP)) as store:
+            hour = clock.arrival_hour()
+            rows = (
+                f"INSERT INTO {tallies.name} SELECT {hour}, 1, 'a', 'b', 'v', 1, 1, 1"
+                " FROM generate_series(1, 50000)"
             )
-            plan = (await connection.exec_driver_sql(f"EXPLAIN {some}")).scalars().all()
-        await store.close()
+            async with store.backend.writing.begin() as connection:
+                await connection.exec_driver_sql(rows)
+                await connection.exec_driver_sql(f"ANALYZE {tallies.name}")
+                some = retention.some_rows(store.backend, hour + 1).compile(
+                    connection.sync_connection, compile_kwargs={"literal_binds": True}
+                )
+                plan = (await connection.exec_driver_sql(f"EXPLAIN {some}")).scalars().all()
         return list(plan)
 
     plan = asyncio.run(story())
@@ -162,11 +172,11 @@ def test_what_a_read_sorts_in_sqlite_does_not_have_to_fit_into_memory(
     """A ledger sorts all rows that there are."""
 
     async def story() -> None:
-        store = SqlStore(SQLITE, tmp_path, ManualClock(), KEEP)
-        await store.start()
-        async with getattr(store.backend, engine).connect() as connection:
+        async with (
+            opened(SqlStore(SQLITE, tmp_path, ManualClock(), KEEP)) as store,
+            getattr(store.backend, engine).connect() as connection,
+        ):
             found = (await connection.exec_driver_sql("PRAGMA temp_store")).scalar_one()
-        await store.close()
         in_memory = 2
         assert found != in_memory
 
@@ -176,23 +186,19 @@ def test_what_a_read_sorts_in_sqlite_does_not_have_to_fit_into_memory(
 def test_sqlite_gives_space_back(tmp_path: Path) -> None:
     async def story() -> None:
         clock = ManualClock()
-        store = SqlStore(SQLITE, tmp_path, clock, KEEP)
-        await store.start()
-        for number in range(6):
-            records = [record(f"{number}-{index}" + "x" * 200) for index in range(10_000)]
-            await store.write([batch_of(records)])
-        await store.close()
+        async with opened(SqlStore(SQLITE, tmp_path, clock, KEEP)) as store:
+            for number in range(6):
+                records = [record(f"{number}-{index}" + "x" * 200) for index in range(10_000)]
+                await store.write([batch_of(records)])
         path = tmp_path / "flows.sqlite"
         grown_bytes = path.stat().st_size
         clock.advance_ms(26 * HOUR_MS)
-        store = SqlStore(SQLITE, tmp_path, clock, KEEP)
-        await store.start()
-        await store.write([batch_of([record()])])
-        while await store.tidy():
-            pass
-        for _ in range(3):
-            await store.tidy()
-        await store.close()
+        async with opened(SqlStore(SQLITE, tmp_path, clock, KEEP)) as store:
+            await store.write([batch_of([record()])])
+            while await store.tidy():
+                pass
+            for _ in range(3):
+                await store.tidy()
         assert path.stat().st_size < grown_bytes / 2
 
     asyncio.run(story())
@@ -203,23 +209,22 @@ def test_each_of_several_stores_sees_what_the_others_do(postgres: Postgres, tmp_
 
     async def story() -> None:
         clock = ManualClock()
-        one, two = (SqlStore(postgres.url(tmp_path), tmp_path, clock, KEEP) for _ in range(2))
-        await asyncio.gather(one.start(), two.start())
-        assert one.instance() == two.instance()
-        batch = batch_of([record()], "key")
-        first = await one.write([batch])
-        assert list(await two.write([batch])) == [Receipt("key", 1, 1, repeated=True)]
-        assert list(first) == [Receipt("key", 1, 1)]
-        seen = await two.revision(1)
-        await one.write([batch_of([record()], "other")])
-        assert (await two.revision(1)).number > seen.number
-        assert await rows_of(two, 1) == [record(rx=2, tx=4)]
-        clock.advance_ms(26 * HOUR_MS)
-        await asyncio.gather(_tidied(one), _tidied(two))
-        for store in (one, two):
-            assert await rows_of(store, 1) == []
-            assert (await store.ledger()).balances
-            await store.close()
+        stores = [SqlStore(postgres.url(tmp_path), tmp_path, clock, KEEP) for _ in range(2)]
+        async with opened_at_once(stores) as (one, two):
+            assert one.instance() == two.instance()
+            batch = batch_of([record()], "key")
+            first = await one.write([batch])
+            assert list(await two.write([batch])) == [Receipt("key", 1, 1, repeated=True)]
+            assert list(first) == [Receipt("key", 1, 1)]
+            seen = await two.revision(1)
+            await one.write([batch_of([record()], "other")])
+            assert (await two.revision(1)).number > seen.number
+            assert await rows_of(two, 1) == [record(rx=2, tx=4)]
+            clock.advance_ms(26 * HOUR_MS)
+            await asyncio.gather(_tidied(one), _tidied(two))
+            for store in stores:
+                assert await rows_of(store, 1) == []
+                assert (await store.ledger()).balances
 
     asyncio.run(story())
 
@@ -235,8 +240,6 @@ def test_many_at_once_lose_nothing(postgres: Postgres, tmp_path: Path) -> None:
     async def story() -> None:
         clock = ManualClock()
         stores = [SqlStore(postgres.url(tmp_path), tmp_path, clock, KEEP) for _ in range(3)]
-        for store in stores:
-            await store.start()
 
         async def write(store: SqlStore) -> int:
             counted = 0
@@ -246,13 +249,12 @@ def test_many_at_once_lose_nothing(postgres: Postgres, tmp_path: Path) -> None:
                 counted += not answer.repeated
             return counted
 
-        counted = await asyncio.gather(*map(write, stores))
-        assert sum(counted) == 30
-        assert await rows_of(stores[0], 1) == [record(rx=sum(range(30)), tx=60)]
-        total = (await stores[1].ledger()).total()
-        assert (total.accepted.batches, total.batches_repeated) == (30, 60)
-        for store in stores:
-            await store.close()
+        async with opened_at_once(stores):
+            counted = await asyncio.gather(*map(write, stores))
+            assert sum(counted) == 30
+            assert await rows_of(stores[0], 1) == [record(rx=sum(range(30)), tx=60)]
+            total = (await stores[1].ledger()).total()
+            assert (total.accepted.batches, total.batches_repeated) == (30, 60)
 
     asyncio.run(story())
 
@@ -263,30 +265,28 @@ def test_long_reads_are_in_no_commit_s_way(make: Open, monkeypatch: pytest.Monke
 
     async def story() -> None:
         clock = ManualClock()
-        store = make(clock)
-        await store.start()
-        await store.write([batch_of([record()])])
-        clock.advance_ms(26 * HOUR_MS)
-        over = asyncio.Event()
+        async with opened(make(clock)) as store:
+            await store.write([batch_of([record()])])
+            clock.advance_ms(26 * HOUR_MS)
+            over = asyncio.Event()
 
-        async def long_read(connection: AsyncConnection) -> None:
-            await connection.exec_driver_sql("SELECT 1")
-            await over.wait()
+            async def long_read(connection: AsyncConnection) -> None:
+                await connection.exec_driver_sql("SELECT 1")
+                await over.wait()
 
-        reads = [asyncio.create_task(store._read(long_read)) for _ in range(limits.SQL_READERS)]
-        while store.backend.reading.pool.checkedout() < limits.SQL_READERS:  # type: ignore[attr-defined]
-            await asyncio.sleep(0)
-        with pytest.raises(NotAccepting):
-            await store.sums(1)
-        while await store.tidy():
-            pass
-        assert store.refusing() is None
-        assert (await store.revision(1)).number == 2
-        await store.write([batch_of([record()])])
-        over.set()
-        await asyncio.gather(*reads)
-        assert await rows_of(store, 1) == [record()]
-        await store.close()
+            reads = [asyncio.create_task(store._read(long_read)) for _ in range(limits.SQL_READERS)]
+            while store.backend.reading.pool.checkedout() < limits.SQL_READERS:  # type: ignore[attr-defined]
+                await asyncio.sleep(0)
+            with pytest.raises(NotAccepting):
+                await store.sums(1)
+            while await store.tidy():
+                pass
+            assert store.refusing() is None
+            assert (await store.revision(1)).number == 2
+            await store.write([batch_of([record()])])
+            over.set()
+            await asyncio.gather(*reads)
+            assert await rows_of(store, 1) == [record()]
 
     asyncio.run(story())
 
@@ -305,13 +305,12 @@ def test_no_old_revision_is_told_once_the_new_sums_can_be_read(tmp_path: Path) -
     store = SqlStore(SQLITE, tmp_path, clock, KEEP, look)
 
     async def story() -> None:
-        await store.start()
-        for _ in range(2):
-            await store.write([batch_of([record()])])
-            assert (await store.revision(1)).number > 0
-        clock.advance_ms(26 * HOUR_MS)
-        await store.tidy()
-        await store.close()
+        async with opened(store):
+            for _ in range(2):
+                await store.write([batch_of([record()])])
+                assert (await store.revision(1)).number > 0
+            clock.advance_ms(26 * HOUR_MS)
+            await store.tidy()
 
     asyncio.run(story())
     assert told == [("commit.synced", 0), ("commit.synced", 0), ("expire.journalled", 0)]
@@ -321,17 +320,15 @@ def test_whoever_goes_away_leaves_the_read_to_end(make: Open) -> None:
     """No connection is cut off, and none is lost to the pool."""
 
     async def story() -> None:
-        store = make(ManualClock())
-        await store.start()
-        await store.write([batch_of([record()], "key")])
-        for _ in range(3 * limits.SQL_READERS):
-            reading = asyncio.create_task(store.sums(1))
-            await asyncio.sleep(0)
-            reading.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await reading
-        assert await rows_of(store, 1) == [record()]
-        await store.close()
+        async with opened(make(ManualClock())) as store:
+            await store.write([batch_of([record()], "key")])
+            for _ in range(3 * limits.SQL_READERS):
+                reading = asyncio.create_task(store.sums(1))
+                await asyncio.sleep(0)
+                reading.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await reading
+            assert await rows_of(store, 1) == [record()]
         with pytest.raises(NotAccepting):
             await store.revision(1)
 
