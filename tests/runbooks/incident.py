@@ -97,6 +97,17 @@ class Incident:
 
         wait_for(is_refused, READY_S_MAX, "nothing is refused", self.service.output)
 
+    def start_with_failing_syncs(self, library: Path, file_name: str) -> Callable[[], None]:
+        """Starts, and from the first batches on has every sync of a file fail, until somebody mends
+        the disk: by what is returned."""
+        armed = self.service.folder / "armed"
+        self.service.environment = {"LD_PRELOAD": str(library), "FAULTS_ARM": str(armed)}
+        self.service.start_ready()
+        self.post()
+        armed.write_text(file_name)
+        self.refused()
+        return armed.unlink
+
     def follow(self, before: Mapping[str, Callable[[], object]] | None = None) -> None:
         """Types all of the page. `before` a command (its beginning) somebody does by hand what no
         command can; each of these must come up. Raises `AssertionError` with all that was not as

@@ -16,7 +16,6 @@ _OTHER_EACH_TIME = (
     (r"(?<=_id\":\")[^\"]+", "ID"),
     (r"\b\d+ ms\b", "MS"),
     (r"127\.0\.0\.1:\d+", "ADDRESS"),
-    (r"\bft_[\w-]{12,}", "TOKEN"),
     (r"/(tmp|private|var)/[\w./-]*?(?=/(data|disk)\b)", "PATH"),
 )
 

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from tests.crash.disk import fill
 from tests.runbooks.incident import Incident
-
-_MIB = 1024 * 1024
 
 
 def test_disk_full(incident_on_small_disk: Incident) -> None:
@@ -23,11 +20,5 @@ def test_disk_full(incident_on_small_disk: Incident) -> None:
 
 def test_failed_sync(incident: Incident, faults_library: Path) -> None:
     """Of the journal. The disk is mended by hand, and that alone changes nothing."""
-    service = incident.service
-    armed = service.folder / "armed"
-    service.environment = {"LD_PRELOAD": str(faults_library), "FAULTS_ARM": str(armed)}
-    service.start_ready()
-    incident.post()
-    armed.write_text("journal.sqlite")
-    incident.refused()
-    incident.follow(before={"systemctl restart": lambda: os.unlink(armed)})
+    mend = incident.start_with_failing_syncs(faults_library, "journal.sqlite")
+    incident.follow(before={"systemctl restart": mend})

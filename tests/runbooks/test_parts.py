@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from tests.crash.service import READY_S_MAX
@@ -34,11 +33,5 @@ def test_part_stuck(incident: Incident) -> None:
 
 def test_store_failed(incident: Incident, faults_library: Path) -> None:
     """Syncs of DuckDB's file fail until the disk is mended; then the same process goes on."""
-    service = incident.service
-    armed = service.folder / "armed"
-    service.environment = {"LD_PRELOAD": str(faults_library), "FAULTS_ARM": str(armed)}
-    service.start_ready()
-    incident.post()
-    armed.write_text("sums.duckdb")
-    incident.refused()
-    incident.follow(before={"df": lambda: os.unlink(armed)})
+    mend = incident.start_with_failing_syncs(faults_library, "sums.duckdb")
+    incident.follow(before={"df": mend})
