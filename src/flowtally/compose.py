@@ -6,7 +6,6 @@ other, and `close` undoes it in reverse. Two services can live in one process.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -175,24 +174,15 @@ class Verification:
 def verify_data(settings: Settings) -> Verification:
     """Verifies what no service has open: the database where the settings are of the sql store, or
     else whatever is in the data folder. Raises `DataFolderError`, `FolderInUse` where one runs."""
+    from flowtally.stores.folder import owner_of
+    from flowtally.stores.verifying import verify_store
     from flowtally.wire.answers import encode_ledger
 
     data = settings.data
-    if settings.store == "sql" or settings.sql_url != SQL_URL or (data / "flows.sqlite").exists():
-        from flowtally.stores.sql.verify import verify_database
-
-        found = asyncio.run(verify_database(settings.sql_url, data))
-        return Verification(encode_ledger(found.ledger), found.faults)
-    from flowtally.stores.duckdb.verify import verify_folder
-    from flowtally.stores.hourly import files as hourly
-    from flowtally.stores.memory_snapshot import holds_memory, verify_snapshot
-
-    if holds_memory(data):
-        return Verification(encode_ledger(verify_snapshot(data)), ())
-    if hourly.holds_hourly(data):
-        summed = hourly.verify_folder(data, SystemClock())
-        return Verification(encode_ledger(summed.ledger), summed.faults)
-    report = verify_folder(data, SystemClock())
+    store = owner_of(data) or "duckdb"
+    if settings.store == "sql" or settings.sql_url != SQL_URL:
+        store = "sql"
+    report = verify_store(store, data, SystemClock(), settings.sql_url)
     return Verification(encode_ledger(report.ledger), report.faults)
 
 

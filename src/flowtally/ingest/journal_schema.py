@@ -97,7 +97,8 @@ def create_schema(connection: sqlite3.Connection, folder_id: str) -> None:
 
 
 def renew(path: Path, folder_id: str) -> None:
-    """Gives a journal that nobody has open another folder's id, durably."""
+    """Gives a database that nobody has open, this one or another with such a `state`, another
+    folder's id, durably."""
     connection = open_database(path)
     try:
         connection.execute("UPDATE state SET folder_id = ?", (folder_id,))

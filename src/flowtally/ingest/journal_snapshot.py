@@ -70,19 +70,27 @@ def copy_database(source: sqlite3.Connection, path: Path, go_on: Callable[[], No
 
 
 @contextmanager
+def database_moment(path: Path) -> Iterator[sqlite3.Connection]:
+    """A connection that reads a database as it is now, whatever is committed meanwhile. It writes
+    nothing."""
+    reader = sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode=ro",
+        uri=True,
+        isolation_level=None,
+        check_same_thread=False,
+    )
+    try:
+        reader.execute("BEGIN")
+        yield reader
+    finally:
+        reader.close()
+
+
+@contextmanager
 def journal_snapshot(path: Path) -> Iterator[JournalSnapshot]:
     """Opens a snapshot of an open journal. Raises `DamagedData` where it cannot be read."""
     try:
-        reader = sqlite3.connect(
-            f"{path.absolute().as_uri()}?mode=ro",
-            uri=True,
-            isolation_level=None,
-            check_same_thread=False,
-        )
-        try:
-            reader.execute("BEGIN")
+        with database_moment(path) as reader:
             yield JournalSnapshot(reader, path)
-        finally:
-            reader.close()
     except sqlite3.DatabaseError as error:
         raise DamagedData(f"{path} cannot be read: {error}") from error

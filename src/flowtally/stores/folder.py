@@ -28,6 +28,14 @@ _OWNERS = {
 yet, and either of them may begin."""
 
 
+def owner_of(path: Path) -> str | None:
+    """The store whose files a folder has; None where they do not tell, or there are none."""
+    for name, owners in _OWNERS.items():
+        if len(owners) == 1 and (path / name).exists():
+            return owners[0]
+    return None
+
+
 class DataFolder:
     """See the module. `open` takes the folder, `close` gives it back."""
 

@@ -270,12 +270,6 @@ def _bare(about: dict[str, Any]) -> Captured:
     )
 
 
-def holds_memory(path: Path) -> bool:
-    """Whether a folder is a memory store's, by its files."""
-    folder = MemoryFolder(path)
-    return folder.snapshot.exists() or folder.marker.exists()
-
-
 def renew(path: Path) -> None:
     """Gives a snapshot that no service has another instance, durably."""
     state = read_snapshot(path / SNAPSHOT)

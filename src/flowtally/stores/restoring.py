@@ -8,7 +8,6 @@ copied from may have gone on, and what it told of later states must not be taken
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import os
 import shutil
@@ -23,7 +22,7 @@ from flowtally import __version__, limits
 from flowtally.clock import Clock
 from flowtally.errors import BackupError, DataFolderError
 from flowtally.model import Account, Ledger
-from flowtally.stores.verify_report import VerifyReport
+from flowtally.stores.verifying import verify_store
 from flowtally.wire.backup_manifest import (
     NAME,
     FileEntry,
@@ -128,7 +127,7 @@ def _opened(manifest: Manifest, folder: Path, clock: Clock) -> Ledger:
     """Gives the data a new instance, and proves that they are whole and what the manifest says."""
     try:
         _RENEWED[manifest.store](folder)
-        report = _verified(manifest.store, folder, clock)
+        report = verify_store(manifest.store, folder, clock, _SQL_URL)
     except (DataFolderError, duckdb.Error) as error:
         raise BackupError(f"the backup cannot be opened: {error}") from error
     if not report.is_sound:
@@ -148,24 +147,6 @@ def _differences(said: dict[int, Account], found: dict[int, Account]) -> Iterato
             yield f"in arrival hour {hour} there is {ours}, not {theirs}"
 
 
-def _verified(store: str, folder: Path, clock: Clock) -> VerifyReport:
-    if store == "sql":
-        from flowtally.stores.sql.verify import verify_database
-
-        return asyncio.run(verify_database("sqlite+aiosqlite:///{data}/flows.sqlite", folder))
-    if store == "memory":
-        from flowtally.stores.memory_snapshot import verify_snapshot
-
-        return VerifyReport(verify_snapshot(folder))
-    if store == "hourly":
-        from flowtally.stores.hourly import files
-
-        return files.verify_folder(folder, clock)
-    from flowtally.stores.duckdb.verify import verify_folder
-
-    return verify_folder(folder, clock)
-
-
 def _renew_duckdb(folder: Path) -> None:
     from flowtally.ingest import journal_schema
     from flowtally.stores.duckdb import database
@@ -177,11 +158,10 @@ def _renew_duckdb(folder: Path) -> None:
 
 def _renew_hourly(folder: Path) -> None:
     from flowtally.ingest import journal_schema
-    from flowtally.stores.hourly import results
 
     folder_id = uuid.uuid4().hex
-    journal_schema.renew(folder / "journal.sqlite", folder_id)
-    results.renew(folder / "results.sqlite", folder_id)
+    for name in ("journal.sqlite", "results.sqlite"):
+        journal_schema.renew(folder / name, folder_id)
 
 
 def _renew_sql(folder: Path) -> None:
@@ -202,6 +182,7 @@ _RENEWED: dict[str, Callable[[Path], None]] = {
     "sql": _renew_sql,
     "memory": _renew_memory,
 }
+_SQL_URL = "sqlite+aiosqlite:///{data}/flows.sqlite"
 _FILES = {"journal.sqlite", "sums.duckdb", "results.sqlite", "flows.sqlite", "memory.parquet"}
 
 

@@ -19,7 +19,7 @@ from flowtally.ingest.journal import Journal
 from flowtally.ingest.journal_snapshot import journal_snapshot
 from flowtally.ingest.wal_scan import damage_in_log, log_of
 from flowtally.model import Backup, BackupPoint
-from flowtally.stores.folder import DataFolder
+from flowtally.stores.folder import DataFolder, owner_of
 from flowtally.stores.journal_pair import point_of
 
 
@@ -27,7 +27,10 @@ from flowtally.stores.journal_pair import point_of
 def stopped_backup(path: Path, store: str, clock: Clock) -> Iterator[Backup]:
     """The files of a folder of that store, or of whichever it is found to be of. Raises
     `FolderInUse` where a service has it, and `DataFolderError`."""
-    store = store_in(path) or store
+    owner = owner_of(path)
+    if owner is None and not (path / "journal.sqlite").exists():
+        raise DataFolderError(f"{path} is not a data folder of flowtally: there is nothing in it")
+    store = owner or store
     folder = DataFolder(path, store)
     folder.open(create=False)
     try:
@@ -38,16 +41,6 @@ def stopped_backup(path: Path, store: str, clock: Clock) -> Iterator[Backup]:
         yield Backup(point, tuple(str(file) for file in files))
     finally:
         folder.close()
-
-
-def store_in(path: Path) -> str | None:
-    """Whose the files of a folder are; None where they tell nothing, or there are none."""
-    for name, store in _MARKS.items():
-        if (path / name).exists():
-            return store
-    if not (path / "journal.sqlite").exists():
-        raise DataFolderError(f"{path} is not a data folder of flowtally: there is nothing in it")
-    return None
 
 
 def _settled_duckdb(folder: DataFolder, clock: Clock) -> tuple[BackupPoint, list[Path]]:
@@ -116,13 +109,6 @@ def _settled_memory(folder: DataFolder, clock: Clock) -> tuple[BackupPoint, list
     return point, [folder.path / SNAPSHOT]
 
 
-_MARKS = {
-    "flows.sqlite": "sql",
-    "memory.parquet": "memory",
-    "memory.open": "memory",
-    "results.sqlite": "hourly",
-    "sums.duckdb": "duckdb",
-}
 _SETTLED = {
     "duckdb": _settled_duckdb,
     "hourly": _settled_hourly,

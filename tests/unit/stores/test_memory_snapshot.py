@@ -17,8 +17,9 @@ from flowtally.clock import ManualClock
 from flowtally.errors import DamagedData, DataFolderError, FolderInUse
 from flowtally.model import Batch, Receipt, Tally
 from flowtally.stores import memory_snapshot
+from flowtally.stores.folder import owner_of
 from flowtally.stores.memory import MemoryStore
-from flowtally.stores.memory_snapshot import REVISIONS_LEAP, holds_memory, verify_snapshot
+from flowtally.stores.memory_snapshot import REVISIONS_LEAP, verify_snapshot
 from flowtally.stores.memory_taker import Snapshots
 from tests.conformance.batches import HOSTILE_NAMES, HOUR_MS, batch_of, record, rows_of
 from tests.oracle import Oracle
@@ -291,12 +292,12 @@ def test_a_folder_belongs_to_one_process_and_one_store(tmp_path: Path) -> None:
     (other / "journal.sqlite").touch()
     with pytest.raises(DataFolderError, match="the data of the store duckdb or hourly"):
         asyncio.run(make(other, ManualClock()).start())
-    assert not holds_memory(other)
+    assert owner_of(other) is None
 
 
 def test_a_stopped_folder_is_verified(tmp_path: Path) -> None:
     filled(tmp_path)
-    assert holds_memory(tmp_path)
+    assert owner_of(tmp_path) == "memory"
     ledger = verify_snapshot(tmp_path)
     assert ledger.balances
     assert ledger.total().summed.records == 4 * len(HOSTILE_NAMES)

@@ -78,6 +78,7 @@ class Applier:
         self.compaction_s = 0.0
         """How long all of them took together."""
         self._doing, self._doing_s_max = "idle", limits.BEAT_AGE_S_MAX
+        """What the thread does, or did when it failed; and how long that may take."""
         self._journal = journal
         self._database = database
         self._folder = folder
@@ -90,7 +91,6 @@ class Applier:
         self._closing = False
         self._settled = False
         self._believed = True
-        """What the thread does, or did when it failed."""
         self._busy_s = clock.monotonic_s()
         self._thread: threading.Thread | None = None
 

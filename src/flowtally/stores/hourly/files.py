@@ -44,11 +44,6 @@ def open_files(folder: DataFolder, journal: Journal, results: Results) -> None:
     open_both(folder, journal, folder.results, open_results)
 
 
-def holds_hourly(path: Path) -> bool:
-    """Whether this is a folder of this store."""
-    return DataFolder(path, STORE).results.exists()
-
-
 @contextmanager
 def stopped_folder(path: Path, clock: Clock) -> Iterator[tuple[Journal, Results]]:
     """Opens a folder that no service has. Raises `FolderInUse` where one does."""

@@ -234,15 +234,6 @@ class Results:
         return int(free)
 
 
-def renew(path: Path, folder_id: str) -> None:
-    """Gives results that nobody has open another folder's id, durably."""
-    connection = open_database(path)
-    try:
-        connection.execute("UPDATE state SET folder_id = ?", (folder_id,))
-    finally:
-        connection.close()
-
-
 def state_of(connection: sqlite3.Connection) -> ResultsState:
     """The state, as this transaction sees it."""
     row = connection.execute("SELECT * FROM state").fetchone()

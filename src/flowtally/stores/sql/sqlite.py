@@ -24,7 +24,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from flowtally import limits
 from flowtally.errors import DamagedData, DataFolderError
 from flowtally.ingest.journal_schema import log_kept
-from flowtally.ingest.journal_snapshot import copy_database
+from flowtally.ingest.journal_snapshot import copy_database, database_moment
 from flowtally.ingest.wal_scan import damage_in_log, log_of
 from flowtally.model import Backup, BackupPoint
 from flowtally.stores.folder import DataFolder
@@ -32,7 +32,7 @@ from flowtally.stores.sql.address import Address
 from flowtally.stores.sql.backend import Backend, Failure, Row
 from flowtally.stores.sql.migrate import refuse_newer
 from flowtally.stores.sql.rows import COLUMNS, NAMES
-from flowtally.stores.sql.sqlite_files import FILE, point_in, sqlite_moment
+from flowtally.stores.sql.sqlite_files import FILE, point_in
 from flowtally.stores.sql.tables import tallies
 from flowtally.stores.staging import GoOn, require_room, staged
 
@@ -196,7 +196,7 @@ class SqliteBackend(Backend):
     def backed_up(self, now_ms: int) -> AbstractAsyncContextManager[Backup]:
         def copy(staging: Path, go_on: GoOn) -> BackupPoint:
             require_room(staging, self.path.stat().st_size + self.log_bytes())
-            with sqlite_moment(self.path) as reader:
+            with database_moment(self.path) as reader:
                 point = point_in(reader, now_ms)
                 copy_database(reader, staging / FILE, go_on)
             return point

@@ -1,35 +1,18 @@
-"""The file of a SQLite database beside SQLAlchemy: read at one moment, and given a new identity."""
+"""The file of a SQLite database beside SQLAlchemy: which state it is of, and a new identity."""
 
 from __future__ import annotations
 
 import sqlite3
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from flowtally.ingest.journal_schema import log_kept
+from flowtally.ingest.journal_snapshot import database_moment
 from flowtally.model import Account, BackupPoint
 from flowtally.stores.sql.tables import PREFIX, VERSION_TABLE
 
 FILE = "flows.sqlite"
 """How it is named where nothing else is asked for, and in every backup."""
-
-
-@contextmanager
-def sqlite_moment(path: Path) -> Iterator[sqlite3.Connection]:
-    """A connection that reads the database as it is now, whatever is committed meanwhile."""
-    reader = sqlite3.connect(
-        f"{path.absolute().as_uri()}?mode=ro",
-        uri=True,
-        isolation_level=None,
-        check_same_thread=False,
-    )
-    try:
-        reader.execute("BEGIN")
-        yield reader
-    finally:
-        reader.close()
 
 
 def point_in(reader: sqlite3.Connection, now_ms: int) -> BackupPoint:
@@ -48,7 +31,7 @@ def revision_in(path: Path) -> str | None:
     left as it is."""
     with log_kept(path):
         try:
-            with sqlite_moment(path) as reader:
+            with database_moment(path) as reader:
                 row = reader.execute(f"SELECT version_num FROM {VERSION_TABLE}").fetchone()
         except sqlite3.Error:
             # Whatever is wrong with it is told by who opens it.
