@@ -74,7 +74,6 @@ class Operations:
             services.clock,
             (services.sink.health, *services.health_sources, services.committer.health),
         )
-        services.metrics.watch_parts(self._health.parts, services.clock.monotonic_s)
 
     async def aggregate(self) -> Response:
         """Has all that was acknowledged brought into view now. Where that takes longer than a
@@ -110,6 +109,7 @@ class Operations:
         """For Prometheus."""
         services = self._services
         admission = services.admission
+        services.metrics.watch_parts(self._health.parts, services.clock.monotonic_s)
         services.metrics.note_admission(
             self._refusing() is None, admission.in_flight_bytes, admission.refused_total
         )

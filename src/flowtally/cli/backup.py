@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,6 +15,7 @@ from flowtally.cli.verify import print_ledger
 from flowtally.config import Loaded, Settings
 from flowtally.errors import FolderInUse, NotSupported, SettingsError
 from flowtally.model import Account, Ledger
+from flowtally.wire.answers import timestamp
 
 if TYPE_CHECKING:
     from flowtally.wire.backup_manifest import Manifest
@@ -113,5 +113,4 @@ def _point(manifest: Manifest) -> str:
 
 
 def _moment(manifest: Manifest) -> str:
-    moment = datetime.fromtimestamp(manifest.taken_ms / 1000, UTC)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return str(timestamp(manifest.taken_ms))

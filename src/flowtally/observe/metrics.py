@@ -39,9 +39,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
-        self._records = Counter(
-            "flowtally_records", "Records accepted, repeats left out.", registry=registry
-        )
+        self._records = self._counter("flowtally_records", "Records accepted, repeats left out.")
         self._batches = self._counter("flowtally_batches", "Batches posted, by outcome.", "outcome")
         self._denied = self._counter(
             "flowtally_denied",
@@ -75,10 +73,9 @@ class Metrics:
             "flowtally_in_flight_bytes", "Bytes of bodies not yet answered."
         )
         self._ready = self._gauge("flowtally_ready", "1 while batches are taken, else 0.")
-        self._admission_refused = Counter(
+        self._admission_refused = self._counter(
             "flowtally_admission_refused",
             "Bodies that were turned away because too many bytes were in flight.",
-            registry=registry,
         )
         self._rejected = self._counter(
             "flowtally_batches_rejected",
@@ -104,14 +101,8 @@ class Metrics:
         build.labels(__version__, platform.python_version()).set(1)
         registry.register(_LogCollector(counts))
 
-    def _histogram(
-        self,
-        name: str,
-        text: str,
-        buckets: Sequence[float] = _SECONDS,
-        labels: Sequence[str] = (),
-    ) -> Histogram:
-        return Histogram(name, text, labels, buckets=buckets, registry=self.registry)
+    def _histogram(self, name: str, text: str, buckets: Sequence[float] = _SECONDS) -> Histogram:
+        return Histogram(name, text, buckets=buckets, registry=self.registry)
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(name, text, labels, registry=self.registry)
@@ -212,7 +203,8 @@ class _LogCollector(Collector):
 
 
 def reason_of(error: Exception) -> str:
-    """What the sender is told, in short: the end of the problem's `type`."""
+    """What kind of error it is, as a word: the name of its class, or `fault` for what is none of
+    ours."""
     if not isinstance(error, FlowtallyError):
         return "fault"
     return re.sub(r"(?<!^)(?=[A-Z])", "-", type(error).__name__).lower()

@@ -121,11 +121,14 @@ _NAMED = (
         *_milli(("snapshot", "age_ms")),
     ),
 )
-_LEDGER = tuple((account, f"{account}_records") for account in ("accepted", "summed", "pending"))
-_LEDGER_ACCOUNTS = (*_LEDGER, ("expired", "expired_records"))
+_LEDGER_ACCOUNTS = {
+    account: ("ledger", f"{account}_records")
+    for account in ("accepted", "summed", "pending", "expired")
+}
+"""Each account, and the fact that tells of it."""
 _ELSEWHERE = {
     *(fact for named in _NAMED for fact in named.facts),
-    *(("ledger", fact) for _, fact in _LEDGER_ACCOUNTS),
+    *_LEDGER_ACCOUNTS.values(),
     ("applier", "compactions"),
     ("applier", "compaction_s"),
     # The same as the journal's.
@@ -167,9 +170,9 @@ class PartMetrics(Collector):
             )
             yield compactions
         ledger = _ledger()
-        for account, fact in _LEDGER_ACCOUNTS:
-            if ("ledger", fact) in facts:
-                ledger.add_metric([account], facts["ledger", fact])
+        for account, fact in _LEDGER_ACCOUNTS.items():
+            if fact in facts:
+                ledger.add_metric([account], facts[fact])
         if ledger.samples:
             yield ledger
 

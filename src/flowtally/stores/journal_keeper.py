@@ -114,6 +114,12 @@ class JournalKeeper:
             return self.journal.failure
         return self._disk.refusing()
 
+    def counting_disturbs(self) -> str | None:
+        """See `FlowSource`."""
+        if self.journal.pending_bytes > limits.LEDGER_PENDING_BYTES_MAX:
+            return "too much waits to be summed to be counted beside it"
+        return None
+
     async def _in_thread(self, work: Callable[[], Answer]) -> Answer:
         if self._thread is None:
             raise NotAccepting("the store is closed")

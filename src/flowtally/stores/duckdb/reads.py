@@ -9,10 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import duckdb
 
+from flowtally import limits
 from flowtally.ingest.journal_rows import AcceptedLine, Pending
+from flowtally.ingest.journal_snapshot import journal_snapshot
 from flowtally.model import Account, HourSummary, Ledger, Revision, Sums
 from flowtally.stores.duckdb.database import SUMS, Database, applied_of
 from flowtally.stores.incoming import incoming_of
@@ -135,3 +138,15 @@ def snapshot(database: Database, pending: Sequence[Pending]) -> Iterator[Snapsho
     with database.reading() as cursor:
         cursor.begin()
         yield Snapshot(cursor, pending)
+
+
+def ledger_now(journal: Path, database: Database, applied: int) -> Ledger:
+    """The account of an open journal and all that DuckDB has; nothing may be applied meanwhile.
+    Raises `DamagedData` and `duckdb.Error`."""
+    # Both of one moment: a commit between the two would be accepted and nowhere else.
+    with journal_snapshot(journal) as moment:
+        pieces = moment.pending(applied, limits.APPLY_BYTES_MAX)
+        pending = [entry for piece in pieces for entry in piece]
+        accepted = moment.accepted()
+    with snapshot(database, pending) as now:
+        return now.ledger(accepted)

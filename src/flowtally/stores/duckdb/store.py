@@ -43,7 +43,7 @@ from flowtally.ports import FlowStore
 from flowtally.steps import OnStep, ignore
 from flowtally.stores.duckdb.applier import Applier
 from flowtally.stores.duckdb.database import Database, applied_of, refuse_newer
-from flowtally.stores.duckdb.reads import Snapshot, snapshot
+from flowtally.stores.duckdb.reads import Snapshot, ledger_now, snapshot
 from flowtally.stores.folder import DataFolder
 from flowtally.stores.journal_keeper import JournalKeeper, KeepingPeriods
 from flowtally.stores.journal_pair import open_both, point_of
@@ -168,21 +168,13 @@ class DuckdbStore(FlowStore):
         return await self._read(Snapshot.hours)
 
     def counting_disturbs(self) -> str | None:
-        if self.journal.pending_bytes > limits.LEDGER_PENDING_BYTES_MAX:
-            return "too much waits to be summed to be counted beside it"
-        return None
+        return self.keeper.counting_disturbs()
 
     async def ledger(self) -> Ledger:
         return await self._patiently(lambda: self.applier.run_between(self._ledger))
 
     def _ledger(self) -> Ledger:
-        # Both of one moment: a commit between the two would be accepted and nowhere else.
-        with journal_snapshot(self.journal.path) as moment:
-            pieces = moment.pending(self.applier.applied, limits.APPLY_BYTES_MAX)
-            pending = [entry for piece in pieces for entry in piece]
-            accepted = moment.accepted()
-        with snapshot(self.database, pending) as now:
-            return now.ledger(accepted)
+        return ledger_now(self.journal.path, self.database, self.applier.applied)
 
     def backed_up(self) -> AbstractAsyncContextManager[Backup]:
         return staged(self.folder.staging, self._copy)
@@ -191,7 +183,9 @@ class DuckdbStore(FlowStore):
         """Both files as of one moment: the one at which DuckDB's file by itself is whole and the
         journal still has what is not in it. Nothing is held up but checkpoints, for as long as
         DuckDB's file is copied, and the emptying of the journal's log, while that is."""
-        require_room(staging, sum(_size(path) for path in (self.folder.sums, self.journal.path)))
+        paths = (self.journal.path, self.folder.sums)
+        logs = self.journal.log_bytes() + self.database.log_bytes()
+        require_room(staging, logs + sum(path.stat().st_size for path in paths))
         with ExitStack() as held, ExitStack() as log_left:
             log_left.enter_context(self.keeper.log_left())
 
@@ -253,11 +247,6 @@ class DuckdbStore(FlowStore):
     def health(self) -> Sequence[PartHealth]:
         journal, tidying, *disk = self.keeper.health()
         return (journal, self.applier.health(), tidying, *disk)
-
-
-def _size(path: Path) -> int:
-    log = path.with_name(f"{path.name}.wal")
-    return path.stat().st_size + (log.stat().st_size if log.exists() else 0)
 
 
 def open_files(folder: DataFolder, journal: Journal, database: Database) -> None:

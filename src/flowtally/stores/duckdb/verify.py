@@ -6,14 +6,12 @@ from pathlib import Path
 
 import duckdb
 
-from flowtally import limits
 from flowtally.clock import Clock
 from flowtally.errors import DamagedData, DataFolderError
 from flowtally.ingest.journal import Journal
-from flowtally.ingest.journal_snapshot import journal_snapshot
 from flowtally.model import Ledger
 from flowtally.stores.duckdb.database import Database, applied_of
-from flowtally.stores.duckdb.reads import snapshot
+from flowtally.stores.duckdb.reads import ledger_now
 from flowtally.stores.duckdb.store import open_files
 from flowtally.stores.folder import DataFolder
 from flowtally.stores.verify_report import VerifyReport
@@ -36,12 +34,7 @@ def verify_folder(path: Path, clock: Clock) -> VerifyReport:
         faults += [f"{folder.sums}: {fault}" for fault in database.check()]
         ledger = Ledger()
         try:
-            with journal_snapshot(journal.path) as moment:
-                pieces = moment.pending(applied_of(database.writer), limits.APPLY_BYTES_MAX)
-                pending = [entry for piece in pieces for entry in piece]
-                accepted = moment.accepted()
-            with snapshot(database, pending) as now:
-                ledger = now.ledger(accepted)
+            ledger = ledger_now(journal.path, database, applied_of(database.writer))
         except DamagedData as error:
             faults.append(str(error))
         except duckdb.Error as error:

@@ -173,9 +173,7 @@ class HourlyStore(FlowStore):
         return await self._read(hours_of)
 
     def counting_disturbs(self) -> str | None:
-        if self.journal.pending_bytes > limits.LEDGER_PENDING_BYTES_MAX:
-            return "too much waits to be summed to be counted beside it"
-        return None
+        return self.keeper.counting_disturbs()
 
     async def ledger(self) -> Ledger:
         return await self._in_reader(self._ledger)
