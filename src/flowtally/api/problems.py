@@ -66,6 +66,8 @@ GET_STATUSES = (400, 401, 403, 406, 429, 500, 503)
 class Problem:
     """An error as it is answered."""
 
+    slug: str
+    """Which kind it is: the end of its `type`."""
     status: int
     headers: tuple[tuple[str, str], ...]
     body: bytes
@@ -129,6 +131,7 @@ def _problem(
         **fields,
     }
     return Problem(
+        kind.slug,
         kind.status,
         (("Content-Type", MEDIA_TYPE), *headers),
         msgspec.json.encode(body),

@@ -140,7 +140,7 @@ class WriteEndpoint:
 
     async def _refuse(self, error: Exception, exchange: Exchange) -> None:
         problem = problem_of(error, exchange.request_id)
-        self._services.metrics.count_unanswered(error)
+        self._services.metrics.count_unanswered(error, problem.slug)
         if isinstance(error, BodyCutOff):
             logger.info("body cut off", extra={"bytes_in": exchange.bytes_in})
         elif isinstance(error, InvalidInput) and not isinstance(error, KeyReused):

@@ -7,7 +7,6 @@ route templates and named outcomes, never what a client sent.
 from __future__ import annotations
 
 import platform
-import re
 from collections.abc import Callable, Iterable, Sequence
 
 from prometheus_client import (
@@ -22,7 +21,7 @@ from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
 from flowtally import __version__
-from flowtally.errors import BodyCutOff, FlowtallyError, InvalidInput, Unavailable
+from flowtally.errors import BodyCutOff, InvalidInput, Unavailable
 from flowtally.model import PartHealth, Receipt
 from flowtally.observe.logs import LogCounts, counts
 from flowtally.observe.part_metrics import PartMetrics, threads
@@ -145,8 +144,9 @@ class Metrics:
             self._accepted.inc()
             self._records.inc(receipt.records)
 
-    def count_unanswered(self, error: Exception) -> None:
-        """Notes a batch that was not acknowledged, and whose fault it was."""
+    def count_unanswered(self, error: Exception, reason: str) -> None:
+        """Notes a batch that was not acknowledged, whose fault it was, and of which kind of problem
+        the sender was told."""
         outcome = "failed"
         if isinstance(error, BodyCutOff):
             outcome = "cut_off"
@@ -155,7 +155,7 @@ class Metrics:
         elif isinstance(error, Unavailable):
             outcome = "unavailable"
         self._batches.labels(outcome).inc()
-        self._rejected.labels(reason_of(error)).inc()
+        self._rejected.labels(reason).inc()
 
     def watch_parts(
         self, parts: Callable[[], Sequence[PartHealth]], now_s: Callable[[], float]
@@ -200,11 +200,3 @@ class _LogCollector(Collector):
             "Events held back because the same was logged again and again.",
             value=self._log.suppressed,
         )
-
-
-def reason_of(error: Exception) -> str:
-    """What kind of error it is, as a word: the name of its class, or `fault` for what is none of
-    ours."""
-    if not isinstance(error, FlowtallyError):
-        return "fault"
-    return re.sub(r"(?<!^)(?=[A-Z])", "-", type(error).__name__).lower()

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from prometheus_client import REGISTRY
 
-from flowtally.api.problems import kinds
-from flowtally.errors import BodyCutOff, NotAccepting, TooLarge
+from flowtally.api.problems import kinds, problem_of
+from flowtally.errors import BodyCutOff, CommitFailed, NotAccepting, TooLarge
 from flowtally.model import PartHealth, Receipt
-from flowtally.observe.metrics import Metrics, reason_of
+from flowtally.observe.metrics import Metrics
 
 PAGE = Path(__file__).parents[3] / "docs" / "reference" / "metrics.md"
 
@@ -35,10 +35,8 @@ def test_outcomes_of_batches() -> None:
     metrics = Metrics()
     metrics.count_batch(Receipt("a", 3, 1))
     metrics.count_batch(Receipt("a", 3, 1, repeated=True))
-    metrics.count_unanswered(TooLarge("x"))
-    metrics.count_unanswered(BodyCutOff("x"))
-    metrics.count_unanswered(NotAccepting("x"))
-    metrics.count_unanswered(ValueError("x"))
+    for error in (TooLarge("x"), BodyCutOff("x"), NotAccepting("x"), ValueError("x")):
+        metrics.count_unanswered(error, "a-kind")
     for outcome in ("accepted", "repeated", "refused", "cut_off", "unavailable", "failed"):
         labels = {"outcome": outcome}
         assert metrics.registry.get_sample_value("flowtally_batches_total", labels) == 1
@@ -170,9 +168,10 @@ def test_the_process() -> None:
 
 def test_the_reason_is_what_the_sender_is_told() -> None:
     metrics = Metrics()
-    metrics.count_unanswered(TooLarge("x"))
+    metrics.count_unanswered(TooLarge("x"), "too-large")
     assert values_of(metrics)("flowtally_batches_rejected_total", reason="too-large") == 1
     slugs = {slug for slug, _, _ in kinds()} - {"not-found", "method-not-allowed"}
-    told = {reason_of(error("x")) for error in (TooLarge, NotAccepting, BodyCutOff, ValueError)}
+    errors = [error("x") for error in (TooLarge, NotAccepting, BodyCutOff, ValueError)]
+    told = {problem_of(error, "r").slug for error in (*errors, CommitFailed("x", 1, 5))}
     assert told == {"too-large", "not-accepting", "body-cut-off", "fault"}
     assert told <= slugs
