@@ -26,6 +26,7 @@ from flowtally.access.tokens import (
     is_token,
     new_token,
 )
+from flowtally.disk import sync_folder
 from flowtally.errors import SettingsError
 
 _MODE = 0o600
@@ -156,7 +157,7 @@ def _write(path: Path, entries: Sequence[TokenEntry]) -> None:
         with suppress(OSError):
             os.unlink(made)
         raise
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def _keep_owner(path: Path, number: int) -> None:
@@ -167,14 +168,6 @@ def _keep_owner(path: Path, number: int) -> None:
         if (found.st_uid, found.st_gid) != (os.geteuid(), os.getegid()):
             os.fchown(number, found.st_uid, found.st_gid)
             os.fchmod(number, _MODE | (found.st_mode & 0o040))
-
-
-def _sync_folder(folder: Path) -> None:
-    number = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(number)
-    finally:
-        os.close(number)
 
 
 @contextmanager

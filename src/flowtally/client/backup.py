@@ -21,6 +21,7 @@ import httpx2
 
 from flowtally import limits
 from flowtally.client.client import Refused, Unreachable, refuse_untrusted
+from flowtally.disk import sync_folder
 from flowtally.errors import BackupError
 from flowtally.wire.backup_manifest import (
     NAME,
@@ -58,11 +59,11 @@ def receive(stream: Iterable[bytes], folder: Path) -> Manifest:
     written: list[Path] = []
     try:
         manifest = _unpack(stream, folder, written)
-        _sync_folder(folder)
+        sync_folder(folder)
         (folder / f"{NAME}.new").replace(folder / NAME)
-        _sync_folder(folder)
+        sync_folder(folder)
         if made:
-            _sync_folder(folder.parent)
+            sync_folder(folder.parent)
     except BaseException as error:
         for path in (*written, folder / NAME):
             path.unlink(missing_ok=True)
@@ -148,11 +149,3 @@ class _Raw(io.RawIOBase):
         view[:count] = self._rest[:count]
         self._rest = self._rest[count:]
         return count
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -14,6 +14,7 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
+from flowtally.disk import free_bytes, sync_folder
 from flowtally.errors import DataFolderError, FolderInUse
 
 _OWNERS = {
@@ -126,13 +127,8 @@ class DataFolder:
 
     def sync(self) -> None:
         """Makes the folder's list of files durable: a synced file without its name is lost."""
-        descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        sync_folder(self.path)
 
     def free_bytes(self) -> int:
         """Room left for this process on the folder's file system."""
-        status = os.statvfs(self.path)
-        return status.f_bavail * status.f_frsize
+        return free_bytes(self.path)

@@ -20,6 +20,7 @@ import duckdb
 
 from flowtally import __version__, limits
 from flowtally.clock import Clock
+from flowtally.disk import free_bytes, sync_folder
 from flowtally.errors import BackupError, DataFolderError
 from flowtally.model import Account, Ledger
 from flowtally.stores.verifying import verify_store
@@ -53,7 +54,7 @@ def restore(source: Path, target: Path, clock: Clock) -> Checked:
         for entry in manifest.files:
             _copy_checked(source / entry.name, beside / entry.name, entry)
         ledger = _opened(manifest, beside, clock)
-        _sync(beside)
+        sync_folder(beside)
         try:
             beside.rename(target)
         except OSError as error:
@@ -61,7 +62,7 @@ def restore(source: Path, target: Path, clock: Clock) -> Checked:
                 f"{target} cannot be made: {error.strerror} (name a folder that is not there yet;"
                 " where that is a volume of its own, one in it)"
             ) from error
-        _sync(target.parent)
+        sync_folder(target.parent)
     except OSError as error:
         raise BackupError(f"{source} could not be restored to {target}: {error}") from error
     finally:
@@ -103,11 +104,10 @@ def _require_nothing_in(target: Path) -> None:
 
 
 def _require_room(folder: Path, manifest: Manifest) -> None:
-    status = os.statvfs(folder)
     wanted_bytes = sum(entry.bytes for entry in manifest.files) + limits.DISK_FREE_BYTES_MIN
-    free_bytes = status.f_bavail * status.f_frsize
-    if free_bytes < wanted_bytes:
-        raise BackupError(f"no room: {wanted_bytes} bytes are needed, and {free_bytes} are free")
+    found_bytes = free_bytes(folder)
+    if found_bytes < wanted_bytes:
+        raise BackupError(f"no room: {wanted_bytes} bytes are needed, and {found_bytes} are free")
 
 
 def _copy_checked(path: Path, copy: Path, entry: FileEntry) -> None:
@@ -184,11 +184,3 @@ _RENEWED: dict[str, Callable[[Path], None]] = {
 }
 _SQL_URL = "sqlite+aiosqlite:///{data}/flows.sqlite"
 _FILES = {"journal.sqlite", "sums.duckdb", "results.sqlite", "flows.sqlite", "memory.parquet"}
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

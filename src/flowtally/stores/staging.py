@@ -21,6 +21,7 @@ from pathlib import Path
 import duckdb
 
 from flowtally import limits
+from flowtally.disk import free_bytes
 from flowtally.errors import DamagedData, NotAccepting
 from flowtally.model import Backup, BackupPoint
 
@@ -67,12 +68,11 @@ async def staged(staging: Path, make: Callable[[Path, GoOn], BackupPoint]) -> As
 
 def require_room(folder: Path, size_bytes: int) -> None:
     """Raises `NotAccepting` where a copy would take the room that writing needs."""
-    status = os.statvfs(folder)
-    free_bytes = status.f_bavail * status.f_frsize
-    if free_bytes < size_bytes + limits.DISK_FREE_BYTES_MIN:
+    found_bytes = free_bytes(folder)
+    if found_bytes < size_bytes + limits.DISK_FREE_BYTES_MIN:
         raise NotAccepting(
             f"no room for a backup: its copy takes {size_bytes} bytes beside the data for a while,"
-            f" and {free_bytes} are free",
+            f" and {found_bytes} are free",
             _RETRY_S,
         )
 
