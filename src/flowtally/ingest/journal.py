@@ -40,8 +40,11 @@ from flowtally.ingest.journal_rows import (
 )
 from flowtally.ingest.journal_schema import (
     FORMAT,
+    as_written,
     create_schema,
     give_space_back,
+    integrity_faults,
+    is_damage,
     log_kept,
     open_database,
     refuse_newer,
@@ -114,10 +117,7 @@ class Journal:
             # SQLite quotes its damaged schema in an error text that Python cannot decode.
             raise DamagedData(f"{self.path} is damaged: {error}") from error
         except sqlite3.DatabaseError as error:
-            if getattr(error, "sqlite_errorcode", 0) & 0xFF in (
-                sqlite3.SQLITE_CORRUPT,
-                sqlite3.SQLITE_NOTADB,
-            ):
+            if is_damage(error):
                 raise DamagedData(f"{self.path} is damaged: {error}") from error
             raise DataFolderError(f"{self.path} cannot be opened: {error}") from error
         self._writer = writer
@@ -273,8 +273,7 @@ class Journal:
     def check(self) -> list[str]:
         """SQLite's own full check: one line for each fault it finds. Reads the whole file."""
         with self._reader_lock:
-            rows = self._require_reader().execute("PRAGMA integrity_check").fetchall()
-        return [] if rows == [("ok",)] else [str(row[0]) for row in rows]
+            return integrity_faults(self._require_reader())
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
@@ -300,10 +299,8 @@ class Journal:
         self.folder_id = state.folder_id
         self.last_sequence = state.last_sequence
         self.discarded_through = self._applied_through = state.discarded_through
-        for sequence, tally_bytes in writer.execute(
-            "SELECT sequence, LENGTH(tally) FROM pending ORDER BY sequence"
-        ):
-            self._backlog.committed(sequence, tally_bytes)
+        for row in writer.execute("SELECT sequence, LENGTH(tally) FROM pending ORDER BY sequence"):
+            self._backlog.committed(*as_written(row, tuple[int, int], "what is pending"))
 
     @contextmanager
     def _transaction(self, purpose: str) -> Iterator[sqlite3.Cursor]:

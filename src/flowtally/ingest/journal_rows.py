@@ -9,11 +9,12 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass
 from itertools import chain
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
 from flowtally.errors import KeyReused
+from flowtally.ingest.journal_schema import as_written, corrupt
 from flowtally.model import MILLISECONDS_PER_HOUR, Account, Batch, Receipt
 from flowtally.wire.blob import encode_tallies
 
@@ -23,6 +24,8 @@ TIDY_ROWS = 5_000
 _STATEMENT_ROWS_MAX = 256
 
 Item = TypeVar("Item")
+_PENDING_KINDS: Any = tuple[int, int, int, int, bytes, int | None]
+_LEDGER_KINDS = list[tuple[int, int, int, str, str, int, int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +175,8 @@ def _statements(items: Sequence[Item], filler: Item) -> Iterator[Sequence[Item]]
 def read_pending(
     reader: sqlite3.Connection, after: int, through: int, tally_bytes_max: int | None
 ) -> list[Pending]:
-    """The rows between two sequence numbers, in order: up to a size but at least one, or all."""
+    """The rows between two sequence numbers, in order: up to a size but at least one, or all.
+    Raises `sqlite3.DatabaseError` also where a row holds what nobody wrote there."""
     found: list[Pending] = []
     tally_bytes = 0
     for row in reader.execute(
@@ -180,21 +184,31 @@ def read_pending(
         " WHERE sequence > ? AND sequence <= ? ORDER BY sequence",
         (after, through),
     ):
-        tally_bytes += len(row[4])
+        entry = Pending(*as_written(row, _PENDING_KINDS, "what is pending"))
+        tally_bytes += len(entry.tally)
         if found and tally_bytes_max is not None and tally_bytes > tally_bytes_max:
             break
-        found.append(Pending(*row))
+        found.append(entry)
     return found
 
 
 def read_ledger(reader: sqlite3.Connection) -> list[AcceptedLine]:
-    """Every line, in the order of arrival hours."""
+    """Every line, in the order of arrival hours. Raises `sqlite3.DatabaseError` also where a line
+    holds what nobody wrote there."""
+    lines = reader.execute("SELECT * FROM ledger ORDER BY arrival_hour").fetchall()
     return [
-        AcceptedLine(hour, Account(batches, records, int(rx), int(tx)), repeated, refused)
-        for hour, batches, records, rx, tx, repeated, refused in reader.execute(
-            "SELECT * FROM ledger ORDER BY arrival_hour"
+        AcceptedLine(hour, Account(batches, records, _sum(rx), _sum(tx)), repeated, refused)
+        for hour, batches, records, rx, tx, repeated, refused in as_written(
+            lines, _LEDGER_KINDS, "the ledger"
         )
     ]
+
+
+def _sum(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError as error:
+        raise corrupt(f"the ledger is not as it was written: {error}") from error
 
 
 def add_to_ledger(

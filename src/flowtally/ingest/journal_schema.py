@@ -11,11 +11,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
+
+import msgspec
 
 from flowtally import __version__
 from flowtally.errors import DataFolderError
 
 logger = logging.getLogger(__name__)
+
+Row = TypeVar("Row")
 
 APPLICATION_ID = 0x464C4F57
 """"FLOW", in the file's header: `file journal.sqlite` names it, and no other database is taken."""
@@ -119,8 +124,42 @@ def state_of(connection: sqlite3.Connection) -> State | None:
         raise sqlite3.DatabaseError("it is another program's database")
     row = connection.execute("SELECT * FROM state").fetchone()
     if row is None:
-        raise sqlite3.DatabaseError("its state is missing")
-    return State(*row)
+        raise corrupt("its state is missing")
+    return State(*as_written(row, tuple[int, str, int, int], "its state"))
+
+
+def as_written(row: object, kinds: type[Row], what: str) -> Row:
+    """A row whose values are of the kinds that were written. A changed bit in its head makes
+    another kind of value of one, or none, and SQLite tells that in its full check alone. Raises
+    `sqlite3.DatabaseError`."""
+    try:
+        return msgspec.convert(row, kinds)
+    except msgspec.ValidationError as error:
+        raise corrupt(f"{what} is not as it was written: {error}") from error
+
+
+def corrupt(message: str) -> sqlite3.DatabaseError:
+    """An error as SQLite raises it for a damaged file, for damage that it did not see itself."""
+    error = sqlite3.DatabaseError(message)
+    error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+    error.sqlite_errorname = "SQLITE_CORRUPT"
+    return error
+
+
+def is_damage(error: sqlite3.Error) -> bool:
+    """Whether the file is damaged, and not only of no use now."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    return code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+def integrity_faults(connection: sqlite3.Connection) -> list[str]:
+    """SQLite's own full check of the whole file: a line for each fault it finds. What it cannot
+    even check it tells by an error, which is a fault as well."""
+    try:
+        rows = connection.execute("PRAGMA integrity_check").fetchall()
+    except sqlite3.DatabaseError as error:
+        return [str(error)]
+    return [] if rows == [("ok",)] else [str(row[0]) for row in rows]
 
 
 def refuse_newer(path: Path, known: int = FORMAT) -> None:
@@ -138,7 +177,7 @@ def refuse_newer(path: Path, known: int = FORMAT) -> None:
             return
         finally:
             reader.close()
-    if row is not None and row[0] > known:
+    if row is not None and isinstance(row[0], int) and row[0] > known:
         raise DataFolderError(newer(path, row[0], known))
 
 

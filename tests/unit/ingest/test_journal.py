@@ -287,6 +287,37 @@ def test_another_format_is_refused(
         Journal(path, clock).open()
 
 
+@pytest.mark.parametrize(
+    ("table", "column", "kind"),
+    [
+        ("state", "folder_id", "NULL"),
+        ("state", "format", "'two'"),
+        ("state", "last_sequence", "1.5"),
+        ("pending", "tally", "NULL"),
+        ("pending", "batches", "x'00'"),
+        ("ledger", "bytes_rx", "NULL"),
+        ("ledger", "bytes_tx", "'many'"),
+        ("ledger", "records", "'many'"),
+    ],
+)
+def test_a_value_of_another_kind_is_damage(
+    journal: Journal, table: str, column: str, kind: str
+) -> None:
+    """As one changed bit in a row's head makes it: the table is made anew without its kinds."""
+    commit_each(journal, "one", "two")
+    journal.close()
+    other = sqlite3.connect(journal.path)
+    other.executescript(
+        f"CREATE TABLE loose AS SELECT * FROM {table}; UPDATE loose SET {column} = {kind};"
+        f"DROP TABLE {table}; ALTER TABLE loose RENAME TO {table};"
+    )
+    other.close()
+    with pytest.raises(DamagedData, match=r"journal\.sqlite .*not as it was written"):
+        journal.open()
+        journal.pending(0)
+        accounts(journal)
+
+
 def test_a_file_of_noise_is_named(tmp_path: Path, clock: ManualClock) -> None:
     path = tmp_path / "journal.sqlite"
     path.write_bytes(b"noise " * 4_000)

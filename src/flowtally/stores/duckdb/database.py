@@ -164,7 +164,9 @@ class Database:
         if rows[0][0] > FORMAT:
             raise DataFolderError(newer(self.path, rows[0][0], FORMAT))
         if rows[0][1] != folder_id:
-            raise DamagedData(f"{self.path} belongs to another data folder than its journal does")
+            raise DamagedData(
+                f"{self.path} belongs to another data folder than journal.sqlite beside it"
+            )
 
     def settle(self) -> None:
         """Brings the log into the file: all of it is written and synced anew.

@@ -24,9 +24,10 @@ from flowtally.clock import Clock
 from flowtally.errors import DamagedData, NotAccepting
 from flowtally.heartbeat import ended_part, how_ended
 from flowtally.ingest.journal import Journal
+from flowtally.ingest.journal_schema import is_damage
 from flowtally.model import PartHealth
 from flowtally.stores.folder import DataFolder
-from flowtally.stores.hourly.results import Results, is_damage, is_full, state_of
+from flowtally.stores.hourly.results import Results, is_full, state_of
 from flowtally.stores.hourly.run import Runner
 from flowtally.wire.blob import blob_hours
 

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from flowtally.clock import Clock
 from flowtally.errors import DamagedData, DataFolderError
 from flowtally.ingest.journal import Journal
-from flowtally.ingest.journal_schema import refuse_newer
+from flowtally.ingest.journal_schema import integrity_faults, refuse_newer
 from flowtally.ingest.journal_snapshot import journal_snapshot
 from flowtally.model import Account, Ledger
 from flowtally.steps import ignore
@@ -99,9 +99,7 @@ def verify_folder(path: Path, clock: Clock) -> VerifyReport:
 def check_results(reader: sqlite3.Connection) -> Iterator[str]:
     """SQLite's own full check, and every part: whole, in order, and what the database says of it.
     A line for each fault."""
-    for (row,) in reader.execute("PRAGMA integrity_check").fetchall():
-        if row != "ok":
-            yield str(row)
+    yield from integrity_faults(reader)
     for hour, arrivals in lines_by_hour(reader):
         for lines in arrivals.values():
             for fault in _faults_of(reader, lines):

@@ -15,10 +15,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from flowtally import limits
 from flowtally.errors import DamagedData, DataFolderError, NotAccepting
-from flowtally.ingest.journal_schema import give_space_back, log_kept, newer, open_database
+from flowtally.ingest.journal_schema import (
+    as_written,
+    corrupt,
+    give_space_back,
+    is_damage,
+    log_kept,
+    newer,
+    open_database,
+)
 from flowtally.ingest.wal_scan import damage_in_log, log_of
 
 APPLICATION_ID = 0x464C5352
@@ -129,7 +138,9 @@ class Results:
         if state.format > FORMAT:
             raise DataFolderError(newer(self.path, state.format, FORMAT))
         if state.folder_id != folder_id:
-            raise DamagedData(f"{self.path} belongs to another data folder than its journal does")
+            raise DamagedData(
+                f"{self.path} belongs to another data folder than journal.sqlite beside it"
+            )
         if state.applied < applied_min:
             raise DamagedData(
                 f"{self.path} has lost data: it ends at batch {state.applied}, but the journal"
@@ -238,14 +249,9 @@ def state_of(connection: sqlite3.Connection) -> ResultsState:
     """The state, as this transaction sees it."""
     row = connection.execute("SELECT * FROM state").fetchone()
     if row is None:
-        raise sqlite3.DatabaseError("its state is missing")
-    return ResultsState(*row)
-
-
-def is_damage(error: sqlite3.Error) -> bool:
-    """Whether SQLite says that the file is damaged, and not that it cannot be used now."""
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    return code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+        raise corrupt("its state is missing")
+    kinds: Any = tuple[int, str, int, int, int, int | None]
+    return ResultsState(*as_written(row, kinds, "its state"))
 
 
 def is_full(error: sqlite3.Error) -> bool:
