@@ -128,7 +128,8 @@ AGGREGATE_BYTES_MAX = 16 * MIB
 READ_BARRIER_S = 0.25
 """How long a read waits for the applier before it sums the pending tallies itself."""
 HOUR_REVISIONS_MAX = 100_000
-"""Hours whose revision is kept in memory; others are asked of the store."""
+"""Hours whose revision, and what was counted of them, is kept in memory; others are asked of the
+store."""
 READ_CACHE_BYTES_MAX = 64 * MIB
 """Encoded answers kept by (hour, format, revision)."""
 

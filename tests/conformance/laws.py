@@ -97,7 +97,15 @@ async def assert_holds(store: FlowStore, oracle: Oracle) -> None:
     """Everything that can be read of the store is what the oracle says."""
     for hour in HOURS:
         assert await rows_of(store, hour) == oracle.hour(hour)
-    assert [one.hour for one in await store.hours()] == oracle.hours()
+    assert [(one.hour, one.flows, one.bytes_rx, one.bytes_tx) for one in await store.hours()] == [
+        (
+            hour,
+            len(rows := oracle.hour(hour)),
+            sum(row["bytes_rx"] for row in rows),
+            sum(row["bytes_tx"] for row in rows),
+        )
+        for hour in oracle.hours()
+    ]
     ledger = await store.ledger()
     assert ledger.balances, ledger
     sent = [sum(sums[column] for sums in oracle.sums.values()) for column in (0, 1)]

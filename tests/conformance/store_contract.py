@@ -154,6 +154,24 @@ class StoreContract:
 
         self.subject.run(tmp_path, story)
 
+    def test_hours_are_counted_anew_as_they_change(self, tmp_path: Path) -> None:
+        """Each look beside the last one: some hours are new, some changed, some as they were."""
+
+        async def story(store: FlowStore, clock: ManualClock) -> None:
+            wanted: dict[int, int] = {}
+            for changed in ([1], [2, 3], [2], [], [1, 4], [3]):
+                await store.write([batch_of([record(hour=hour) for hour in changed])])
+                for hour in changed:
+                    wanted[hour] = wanted.get(hour, 0) + 1
+                await store.settle()
+                found = await store.hours()
+                assert [(one.hour, one.records) for one in found] == sorted(wanted.items())
+                assert [one.revision for one in found] == [
+                    await store.revision(one.hour) for one in found
+                ]
+
+        self.subject.run(tmp_path, story)
+
     def test_the_ledger_balances_and_counts_what_stands_beside_it(self, tmp_path: Path) -> None:
         async def story(store: FlowStore, clock: ManualClock) -> None:
             await store.write([batch_of([record(), record(src="x")], "one")])
@@ -175,12 +193,14 @@ class StoreContract:
             await store.write([batch_of([record(hour=LAST_HOUR), record(hour=5)], "old")])
             await store.settle()
             before = await store.revision(5)
+            assert [one.records for one in await store.hours()] == [1, 1]
             clock.advance_ms(2 * HOUR_MS)
             await store.write([batch_of([record(hour=5)], "young")])
             clock.advance_ms(2 * HOUR_MS)
             await self.subject.expire(store)
             assert await rows_of(store, 5) == [record(hour=5)]
             assert await rows_of(store, LAST_HOUR) == []
+            assert [(one.hour, one.records) for one in await store.hours()] == [(5, 1)]
             assert (await store.revision(5)).number > before.number
             assert (await store.revision(LAST_HOUR)).number > before.number
             ledger = await store.ledger()

@@ -100,6 +100,8 @@ class DuckdbStore(FlowStore):
         self._pending_bytes_max = settings.pending_bytes_max
         self._readers: ThreadPoolExecutor | None = None
         self._adding_pending = threading.Lock()
+        self._counted: dict[int, HourSummary] = {}
+        """The hours as they were counted last: good for as long as their revisions stand."""
 
     async def start(self) -> None:
         await asyncio.to_thread(self._open)
@@ -165,7 +167,10 @@ class DuckdbStore(FlowStore):
         return await self._read(lambda now: now.sums(hour))
 
     async def hours(self) -> Sequence[HourSummary]:
-        return await self._read(Snapshot.hours)
+        found = await self._read(lambda now: now.hours(self._counted))
+        if len(found) <= limits.HOUR_REVISIONS_MAX:
+            self._counted = found
+        return list(found.values())
 
     def counting_disturbs(self) -> str | None:
         return self.keeper.counting_disturbs()
