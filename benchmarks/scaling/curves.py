@@ -144,9 +144,11 @@ CONNECTIONS = Curve(
     about="The traffic of `make bench` in batches of 1, 100 and 1,000 records, over so many"
     " connections that each wait for their answer.",
     reason="What waits while a commit is under way shares the next one, so more connections share"
-    " a sync between more batches: the rate grows with them until the processors are busy, and the"
-    " wait is level so long. From there on more connections only wait for each other: the rate is"
-    " level and the wait grows in step with them.",
+    " a sync between more batches: the rate grows with them until the processors are busy. From"
+    " there on more connections wait for each other, and the wait grows in step with them. With one"
+    " record a batch the rate is then level: each request costs the same. With more it still grows,"
+    " since batches that are committed together are summed together: of many, most flows are alike,"
+    " and less is journalled and stored for each.",
     x=Column("connections", "connections"),
     columns=(Column("records a batch", "batch_records"), _RATE, _P50, _P99, _MEMORY),
     panels=(
@@ -216,10 +218,12 @@ HALF_LOAD = Curve(
     " when each was due (the clock of the load is right to a millisecond); and, before that, DuckDB"
     " alone on the same disk, in process, appending and committing the same batches' sums one after"
     " the other.",
-    reason="At half load a batch finds at most one commit under way and waits for the rest of it,"
-    " for its own, and for what the applier takes of the processors; the journal's commit is one"
-    " sync. DuckDB's slowest commits are those in which it checkpoints, which no answer of the"
-    " service waits for.",
+    reason="At half load a batch finds at most one commit under way and waits for the rest of it"
+    " and for its own: the median. The slowest come in groups, about one in a second: then the"
+    " applier sums what has come, the journal's log is emptied, or a compaction runs, each of which"
+    " shares two processors, and Python's one lock, with the event loop and the commits; what is"
+    " due meanwhile waits together. DuckDB alone has both processors, no HTTP and nothing beside"
+    " it; where its batches are large enough that it checkpoints, its p99 is the higher one.",
     x=Column("records a batch", "batch_records"),
     columns=(
         Column("most records/s", "most_records_per_s"),

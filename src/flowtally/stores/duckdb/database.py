@@ -92,7 +92,9 @@ class Database:
         self._folder = folder
         self._doublewrite = Doublewrite(folder)
         self._log_tail = LogTail(folder)
-        self._config = dict(_CONFIG)
+        # The other half is for those who wait for an acknowledgement: beside a compaction that had
+        # both of two processors their p99 was a third higher, and no more was stored.
+        self._config = {**_CONFIG, "threads": max(1, len(os.sched_getaffinity(0)) // 2)}
         if memory_bytes_max is not None:
             self._config["memory_limit"] = f"{memory_bytes_max}B"
         self._connection: duckdb.DuckDBPyConnection | None = None
