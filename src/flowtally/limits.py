@@ -39,8 +39,14 @@ ERRORS_LISTED_MAX = 100
 
 # Connections.
 CONNECTIONS_MAX = 1_024
-"""Open at once. Where one more comes, those that wait for a request make room; where all are at
-work, it waits in the kernel's queue."""
+"""Open at once. Where one more comes, those that have been quiet make room; where all are at work,
+it waits in the kernel's queue until one of them has left with its answer."""
+CONNECTION_QUIET_S_MIN = 1.0
+"""A client at work is never quiet for so long. One that is closed sooner between two requests may
+just have sent the next, and would have no answer to it."""
+BACKLOG_MAX = 4_096
+"""Clients in the kernel's queue, where it allows so many; who does not fit tries again after a
+second."""
 HEAD_BYTES_MAX = 64 * KIB
 """A request's head; and what frames a chunked body without being a byte of it."""
 HEAD_LINES_MAX = 100
@@ -67,6 +73,9 @@ ENCODE_INLINE_FLOWS_MAX = 500
 DISCARD_BYTES_MAX = 32 * MIB
 DISCARD_S = 5.0
 """What is read away of a refused body, so that its sender gets to see the answer."""
+DISCARD_AFTER_S = 1.0
+"""A large one is read away only after so long, as `Retry-After` says: under overload it would cost
+what storing it costs."""
 DRAIN_S = 8.0
 """How long a stop waits for what is in flight; the process is gone within 10 s."""
 

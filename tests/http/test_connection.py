@@ -422,7 +422,7 @@ def test_who_is_silent_keeps_nobody_out(
 
     service.run(story())
     assert service.counted() == (3, 0, 0)
-    told = [one for one in caplog.records if one.message.startswith("connections that asked")]
+    told = [one for one in caplog.records if one.message.startswith("connections were closed")]
     assert len(told) == 1
 
 
@@ -458,6 +458,7 @@ def test_who_makes_room_first(service: Service, monkeypatch: pytest.MonkeyPatch)
     """A silent one before one between two requests, that before one in the middle of a head; and
     never one that is at work."""
     monkeypatch.setattr(limits, "CONNECTIONS_MAX", 4)
+    monkeypatch.setattr(limits, "CONNECTION_QUIET_S_MIN", 0.05)
 
     async def story() -> None:
         async with listening(service) as server:
@@ -478,6 +479,42 @@ def test_who_makes_room_first(service: Service, monkeypatch: pytest.MonkeyPatch)
 
     service.run(story())
     assert service.counted() == (1, 0, 0)
+
+
+def test_who_is_busy_keeps_nobody_out(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many busy clients as there are places: the next one has its turn, and those that make room
+    are told so with an answer; no request is without one."""
+    monkeypatch.setattr(limits, "CONNECTIONS_MAX", 3)
+    answered = 0
+
+    async def story() -> None:
+        async with listening(service) as server:
+            over = False
+
+            async def keep_posting() -> None:
+                nonlocal answered
+                peer = server.peer()
+                while not over:
+                    await peer.send(post(BODY))
+                    status, headers, _ = await peer.answer()
+                    assert status == 200
+                    answered += 1
+                    if headers.get("connection") == "close":
+                        assert await peer.is_closed()
+                        peer = server.peer()
+
+            busy = [asyncio.create_task(keep_posting()) for _ in range(3)]
+            await eventually(lambda: answered > 10)
+            for _ in range(3):
+                late = server.peer()
+                await late.send(LIVEZ)
+                assert (await asyncio.wait_for(late.answer(), ANSWER_S_MAX))[0] == 200
+                late.close()
+            over = True
+            await asyncio.gather(*busy)
+
+    service.run(story())
+    assert service.counted()[0] == answered
 
 
 LARGE = b"0123456789abcdef" * (1 << 19)

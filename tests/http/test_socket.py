@@ -56,6 +56,32 @@ def test_a_refused_sender_gets_to_see_the_answer(service: Service) -> None:
     service.run(story())
 
 
+def test_a_large_body_without_room_is_refused_before_it_is_sent_and_is_not_fetched(
+    make_service: Callable[..., Service], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its sender has the answer while it still sends; what it sends all the same waits with it for
+    as long as it was told to wait, and is read away then."""
+    monkeypatch.setattr(limits, "DISCARD_AFTER_S", 2.0)
+    service = make_service(in_flight_bytes_max=8 << 20)
+
+    async def story() -> None:
+        async with listening(service) as server:
+            body = b" " * (16 << 20)
+            peer = server.peer()
+            await peer.send(head("POST", "/v1/flows", f"Content-Length: {len(body)}"))
+            status, headers, answer = await peer.answer()
+            assert (status, headers["retry-after"], headers["connection"]) == (503, "1", "close")
+            assert b"no more than 8388608" in answer
+            began_s = asyncio.get_running_loop().time()
+            await peer.send(body)
+            assert asyncio.get_running_loop().time() - began_s > 1.0
+            assert await peer.is_closed()
+
+    service.run(story())
+    assert service.services.admission.in_flight_bytes == 0
+    assert service.counted() == (0, 0, 0)
+
+
 def test_who_waits_for_a_100_is_refused_at_once(service: Service) -> None:
     async def story() -> None:
         async with listening(service) as server:

@@ -65,6 +65,9 @@ class Connection(asyncio.Protocol, Stream):
         """Since when nothing is done but to wait for a request."""
         self._has_answered = False
         self._is_dismissed = False
+        self.entered_s = self._loop.time()
+        self.is_leaving = False
+        """Whether it ends with the answer that is told next."""
         self._discarded_bytes: int | None = None
         """What was thrown away, from the moment on when all that comes is."""
         # What the task waits for.
@@ -87,13 +90,21 @@ class Connection(asyncio.Protocol, Stream):
         self._is_dismissed = True
         self._wake()
 
+    def leave(self) -> None:
+        """Ends the connection with its next answer, which says so: nothing that its client sends is
+        lost, and whoever waits has the place."""
+        self.is_leaving = True
+
     @property
     def dispensability(self) -> tuple[int, float] | None:
-        """In which order connections are done without, the least first; None for one that has work.
+        """In which order connections are done without, the least first; None for one that is at
+        work, or was a moment ago: it may have sent a request that is not here yet.
 
         First go those that never sent anything, then those between two requests, then those in the
         middle of a head; and of each, those that have waited longest."""
         if self._waits_since_s is None or self._is_dismissed:
+            return None
+        if self._loop.time() - self._waits_since_s < limits.CONNECTION_QUIET_S_MIN:
             return None
         return 2 if self._parser.has_begun else int(self._has_answered), self._waits_since_s
 
@@ -222,6 +233,7 @@ class Connection(asyncio.Protocol, Stream):
                     return
                 if not exchange.keep_alive or self._lost.done():
                     if not exchange.body_ended and not self._awaits_continue(exchange):
+                        await self._hold_up(exchange)
                         await self._discard()
                     return
                 interval_s = limits.IDLE_S
@@ -278,6 +290,14 @@ class Connection(asyncio.Protocol, Stream):
         exchange.fault = fault
         return exchange
 
+    async def _hold_up(self, exchange: Exchange) -> None:
+        """Takes nothing for a moment of a large body that is not wanted. Who looks at the answer
+        stops sending; who does not is held up here, and cannot send all of it again at once."""
+        left_bytes = (exchange.content_length or 0) - exchange.bytes_in
+        if left_bytes > limits.BODY_UNREAD_BYTES_MAX or self._reading_paused:
+            self._pause_reading(True)
+            await asyncio.sleep(limits.DISCARD_AFTER_S)
+
     async def _discard(self) -> None:
         """Throws away what still comes, for a while: a connection that is closed before it was read
         to its end is reset, and its client may never see the answer."""
@@ -331,6 +351,7 @@ class Connection(asyncio.Protocol, Stream):
             or not exchange.body_ended
             or (self._ended and not self._waiting and not self._held)
             or self._is_dismissed
+            or self.is_leaving
             or self._house.stopping()
         )
 

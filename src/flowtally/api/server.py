@@ -3,7 +3,8 @@
 One process owns the store, so there are no worker processes: a kill ends everything, and nothing is
 left that holds the data folder. No more than `CONNECTIONS_MAX` connections are open at once, and no
 more than there are descriptors for. Where one more waits in the kernel's queue, those that ask for
-nothing make room: nobody is kept out by clients that are silent.
+nothing make room: nobody is kept out by clients that are silent. Where none is silent, some leave
+with their next answer: nobody is kept out by clients that are busy either.
 """
 
 from __future__ import annotations
@@ -26,11 +27,15 @@ from flowtally.errors import SettingsError
 logger = logging.getLogger(__name__)
 
 _TRY_AGAIN_S = 0.1
-"""How long nothing is accepted where there was no room for one more."""
+"""How long nothing is accepted where there was no room for one more, and how often it is looked for
+who could make some."""
 _DISMISSED_SHARE = 16
-"""One in so many is dismissed at once: looking through all of them for each would cost too much."""
+"""One in so many makes room at once: a new connection costs as much as a request."""
+_LEAVING_SHARE = 4
+"""... and so many may be about to leave: where answers take long, those who wait would otherwise
+wait for as long many times over."""
 _TELL_S = 10.0
-"""How often it is told that connections are dismissed."""
+"""How often it is told that connections make room."""
 
 
 async def serve(
@@ -83,7 +88,8 @@ class _Door:
         self._entering: set[asyncio.Task[None]] = set()
         self._left = asyncio.Event()
         self._is_open = False
-        self._dismissed = 0
+        self._looks_at_s = 0.0
+        self._closed_for_others = 0
         self._tells_at_s = 0.0
 
     def open(self) -> None:
@@ -138,25 +144,43 @@ class _Door:
     def _make_room(self) -> None:
         """Somebody waits, and all places are taken, or all descriptors. Where nobody can be done
         without now, it is looked again soon."""
-        ranked = sorted(
+        now_s = self._loop.time()
+        if now_s >= self._looks_at_s:
+            self._looks_at_s = now_s + _TRY_AGAIN_S
+            self._closed_for_others += self._dismiss()
+        if self._closed_for_others and now_s >= self._tells_at_s:
+            self._tells_at_s = now_s + _TELL_S
+            logger.warning(
+                "connections were closed to make room for others",
+                extra={
+                    "closed": self._closed_for_others,
+                    "connections_max": limits.CONNECTIONS_MAX,
+                },
+            )
+            self._closed_for_others = 0
+        self.shut()
+        self._loop.call_later(_TRY_AGAIN_S, self.open)
+
+    def _dismiss(self) -> int:
+        """Ends some connections that ask for nothing; where there are none, has others leave with
+        their next answer, those that came first. Returns how many that were."""
+        count = max(len(self._connections) // _DISMISSED_SHARE, 1)
+        quiet = sorted(
             (rank, number, connection)
             for number, connection in enumerate(self._connections)
             if (rank := connection.dispensability) is not None
-        )
-        leaving = ranked[: max(len(self._connections) // _DISMISSED_SHARE, 1)]
-        for _, _, connection in leaving:
+        )[:count]
+        for _, _, connection in quiet:
             connection.dismiss()
-        self._dismissed += len(leaving)
-        now_s = self._loop.time()
-        if self._dismissed and now_s >= self._tells_at_s:
-            self._tells_at_s = now_s + _TELL_S
-            logger.warning(
-                "connections that asked for nothing were closed to make room",
-                extra={"closed": self._dismissed, "connections_max": limits.CONNECTIONS_MAX},
-            )
-            self._dismissed = 0
-        self.shut()
-        self._loop.call_later(_TRY_AGAIN_S, self.open)
+        if quiet:
+            return len(quiet)
+        staying = [one for one in self._connections if not one.is_leaving]
+        already = len(self._connections) - len(staying)
+        more = max(len(self._connections) // _LEAVING_SHARE, 1) - already
+        leaving = sorted(staying, key=lambda one: one.entered_s)[: max(min(count, more), 0)]
+        for connection in leaving:
+            connection.leave()
+        return len(leaving)
 
     async def _enter(self, connection: Connection, client: socket.socket) -> None:
         client.setblocking(False)
@@ -204,7 +228,7 @@ def _listen(host: str, port: int) -> socket.socket:
         # Lets a restart have the port while the last one's connections time out.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
-        listener.listen(limits.CONNECTIONS_MAX)
+        listener.listen(limits.BACKLOG_MAX)
         listener.setblocking(False)
     except OSError as error:
         listener.close()

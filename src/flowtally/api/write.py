@@ -107,6 +107,7 @@ class WriteEndpoint:
             raise TooLarge(
                 f"the body has {exchange.content_length} bytes; no more than {bytes_max} are read"
             )
+        admitted.require_room(exchange.content_length or 0)
         pieces: list[bytes] = []
         accounted_bytes = 0
         while True:

@@ -39,6 +39,13 @@ class Admitted:
 
     def take(self, count: int) -> None:
         """Accounts for `count` more bytes, or raises `Overloaded` and accounts for none."""
+        self.require_room(count)
+        self._admission.in_flight_bytes += count
+        self.body_bytes += count
+
+    def require_room(self, count: int) -> None:
+        """Raises `Overloaded` where `count` more bytes could not be taken now. Of a body that is
+        announced nothing is accounted for: whoever sends slowly would keep the others out."""
         admission = self._admission
         if admission.in_flight_bytes + count > admission.in_flight_bytes_max:
             admission.refused_total += 1
@@ -47,5 +54,3 @@ class Admitted:
                 f"{admission.in_flight_bytes_max} are taken at once",
                 retry_after_s=1,
             )
-        admission.in_flight_bytes += count
-        self.body_bytes += count

@@ -47,3 +47,14 @@ def test_a_body_larger_than_everything_is_refused_when_nothing_is_in_flight() ->
     with pytest.raises(Overloaded), admission.admit() as admitted:
         admitted.take(11)
     assert (admission.in_flight_bytes, admission.refused_total) == (0, 1)
+
+
+def test_what_is_announced_is_refused_without_room_and_never_accounted_for() -> None:
+    admission = Admission(100)
+    with admission.admit() as first, admission.admit() as second:
+        first.take(60)
+        second.require_room(40)
+        assert admission.in_flight_bytes == 60
+        with pytest.raises(Overloaded, match="60 bytes of bodies"):
+            second.require_room(41)
+        assert (admission.in_flight_bytes, admission.refused_total) == (60, 1)
