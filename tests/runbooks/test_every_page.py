@@ -12,7 +12,6 @@ _NOT_YET = {
     "memory-growing",
     "memory-store-full",
     "slow-reads",
-    "slow-writes",
     "snapshot-failed",
     "sql-store-failed",
 }
