@@ -28,7 +28,7 @@ RUNBOOKS = ROOT / "docs" / "runbooks"
 _COMMAND_S_MAX = 60
 _SHOWN_S_MAX = 45.0
 _PAUSE_S = 0.2
-_LOOKS = re.compile(r"(curl -s http|flowtally (health|verify)|grep|tail|df|du|date|ls|ps)\b")
+_LOOKS = re.compile(r"(curl -s '?http|flowtally (health|verify)|grep|tail|df|du|date|ls|ps)\b")
 """Commands that change nothing: they may be run again."""
 
 

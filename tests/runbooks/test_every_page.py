@@ -11,7 +11,6 @@ _NOT_YET = {
     "aggregation-overdue",
     "memory-growing",
     "memory-store-full",
-    "slow-reads",
     "snapshot-failed",
     "sql-store-failed",
 }

@@ -7,9 +7,12 @@ import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
+from itertools import product
 from pathlib import Path
 from threading import Event
 
+from tests.crash.batches import HOURS, Record, Sending, encode
+from tests.crash.calls import Connection
 from tests.crash.service import READY_S_MAX, wait_for
 from tests.runbooks.incident import Incident
 
@@ -26,6 +29,14 @@ pid.write_text(str(os.getpid()))
 signal.sigwait([signal.SIGTERM])
 slow.unlink()
 """
+_LARGE_HOURS = HOURS[:4]
+_FLOWS = 60_000
+_ANSWERS = tuple(
+    product(
+        _LARGE_HOURS, ("json", "ndjson", "csv", "arrow", "parquet"), ("identity", "gzip", "zstd")
+    )
+)
+"""Of every large hour, in each format and coding: none is made once for two who ask."""
 
 
 def test_slow_writes(incident: Incident, faults_library: Path) -> None:
@@ -41,6 +52,31 @@ def test_slow_writes(incident: Incident, faults_library: Path) -> None:
         incident.follow()
 
 
+def test_slow_reads(incident: Incident) -> None:
+    """Large hours change all the time, and a dashboard reads all of them, in every form, without
+    telling what it has."""
+    service = incident.service
+    incident.token = incident.add_token("agents", "write")
+    operator = incident.add_token("operator", "read", "write", "admin")
+    dashboard = incident.add_token("dashboard", "read")
+    incident.environment["FLOWTALLY_TOKEN"] = operator
+    service.set(access_log=True)
+    incident.start_with_tokens()
+    for hour in _LARGE_HOURS:
+        incident.post_one(_large(hour))
+    with _agents(incident), _dashboard(service.port, dashboard):
+        incident.follow()
+    incident.start_without_tokens()
+
+
+def _large(hour: int) -> Sending:
+    records = tuple(
+        Record(f"app-{number}", "api", "vpc-0", hour, number, 2 * number)
+        for number in range(_FLOWS)
+    )
+    return Sending(f"large-{hour}", records, encode(records))
+
+
 def _agents(incident: Incident) -> AbstractContextManager[None]:
     """They post one batch after the other."""
 
@@ -49,6 +85,24 @@ def _agents(incident: Incident) -> AbstractContextManager[None]:
             incident.post(1)
 
     return _until_the_end([post])
+
+
+def _dashboard(port: int, token: str) -> AbstractContextManager[None]:
+    """Reads everything again and again, until it is not let in any more."""
+
+    def reader(hour: int, form: str, coding: str) -> Callable[[Event], None]:
+        def read(ended: Event) -> None:
+            headers = {"Authorization": f"Bearer {token}", "Accept-Encoding": coding}
+            status = 200
+            with Connection(port, headers) as connection:
+                while status == 200 and not ended.is_set():
+                    path = f"/v1/flows?hour={hour}&format={form}"
+                    status = connection.request("GET", path).status
+            assert status in (200, 401)
+
+        return read
+
+    return _until_the_end([reader(*answer) for answer in _ANSWERS])
 
 
 @contextmanager
