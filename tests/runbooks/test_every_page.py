@@ -9,7 +9,6 @@ from tests.runbooks.incident import RUNBOOKS
 
 _NOT_YET = {
     "aggregation-overdue",
-    "memory-growing",
     "memory-store-full",
     "snapshot-failed",
     "sql-store-failed",
