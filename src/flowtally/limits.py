@@ -150,6 +150,10 @@ BEAT_AGE_S_MAX = 8.0
 """A part that is silent for longer is stuck. All of them beat each second; it shows within ten."""
 EVENT_LOOP_LAG_S_MAX = 2.0
 """Who waits so long for the event loop notices; `/health` warns."""
+COMMIT_S_MAX = 2.0
+"""The same for a commit: whoever posts waits for the one under way, and then for the next."""
+COMMIT_TOLD_S = 30
+"""How long `/health` tells of the slowest commit."""
 LEDGER_CHECK_FIRST_S = 5.0
 LEDGER_CHECK_INTERVAL_S = 60.0
 LEDGER_REST = 200

@@ -1,9 +1,11 @@
-/* Loaded into the service with LD_PRELOAD: makes syncs fail, counts them, remembers what a power cut
- * would leave, and kills in the middle of a write.
+/* Loaded into the service with LD_PRELOAD: makes syncs fail or slow, counts them, remembers what a
+ * power cut would leave, and kills in the middle of a write.
  *
  * FAULTS_LOG    every fsync and fdatasync of a named file adds one line: "ok PATH" or "failed PATH"
  * FAULTS_ARM    while this file exists, syncs of the paths that contain its first line fail with EIO
  *               (of the one path that equals it, where it begins with "=")
+ * FAULTS_SLOW   while this file exists ("MILLISECONDS NAME"), syncs of the paths that contain NAME
+ *               take so much longer
  * FAULTS_IMAGE  a folder: after each sync of a file its content is copied to IMAGE/IDENTITY, and
  *               after each sync of a folder its names are listed in IMAGE/names ("IDENTITY NAME"
  *               lines). So it holds the least that a disk may keep: nothing that was not synced, and
@@ -26,6 +28,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -52,6 +55,19 @@ static int is_armed(const char *path) {
     wanted[strcspn(wanted, "\n")] = '\0';
     if (wanted[0] == '=') return strcmp(path, wanted + 1) == 0;
     return wanted[0] != '\0' && strstr(path, wanted) != NULL;
+}
+
+static void wait_where_slow(const char *path) {
+    const char *slow = getenv("FAULTS_SLOW");
+    FILE *order = slow == NULL ? NULL : fopen(slow, "re");
+    if (order == NULL) return;
+    char wanted[PATH_MAX];
+    long milliseconds;
+    int is_whole = fscanf(order, "%ld %4095s", &milliseconds, wanted) == 2;
+    fclose(order);
+    if (!is_whole || strstr(path, wanted) == NULL) return;
+    struct timespec longer = {milliseconds / 1000, milliseconds % 1000 * 1000000};
+    nanosleep(&longer, NULL);
 }
 
 /* A name for a file that no later file can have, though inodes are used again: with its birth. */
@@ -134,6 +150,7 @@ static int sync_with(int descriptor, const char *name) {
         errno = EIO;
         return -1;
     }
+    wait_where_slow(path);
     int result = real(descriptor);
     note("ok", path);
     const char *image = getenv("FAULTS_IMAGE");

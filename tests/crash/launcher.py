@@ -134,6 +134,8 @@ def launch(order: bytes) -> int:
         aggregate_interval_s=wanted.aggregate_interval_s,
         data=Path(wanted.data),
         port=wanted.port,
+        in_flight_bytes_max=wanted.in_flight_bytes_max,
+        request_deadline_s=wanted.request_deadline_s,
         access_log=wanted.access_log,
         tokens=Path(wanted.tokens) if wanted.tokens is not None else None,
     )

@@ -21,7 +21,12 @@ from pathlib import Path
 import msgspec
 
 from flowtally.config import SQL_URL
-from flowtally.limits import DISK_FREE_BYTES_MIN, SQL_CHANGE_S
+from flowtally.limits import (
+    DISK_FREE_BYTES_MIN,
+    IN_FLIGHT_BYTES_MAX,
+    REQUEST_DEADLINE_S,
+    SQL_CHANGE_S,
+)
 from tests.crash.calls import NoAnswer, get
 from tests.crash.nursery import Forked, Nursery
 
@@ -62,6 +67,8 @@ class Launch:
     """How far the service's clock is ahead of the machine's."""
     disk_free_bytes_min: int = DISK_FREE_BYTES_MIN
     """Below this the service does not even try to write."""
+    in_flight_bytes_max: int = IN_FLIGHT_BYTES_MAX
+    request_deadline_s: float = REQUEST_DEADLINE_S
     access_log: bool = False
     tokens: str | None = None
     """The file of the tokens that clients must have."""

@@ -6,41 +6,29 @@ The folders are that release's own, as `tests/releases/write_folders.py` had the
 
 from __future__ import annotations
 
-import json
-import tarfile
-
 import pytest
 
-from flowtally.clock import SystemClock
 from tests.crash.backups import assert_sums, back_up, flowtally, resend, restore
-from tests.crash.batches import Record, Sending
-from tests.crash.service import ROOT, Service
+from tests.crash.service import Service
+from tests.releases.read_folders import ARCHIVES, unpack
 from tests.releases.write_folders import FOLDERS
 
-_RELEASES = sorted((ROOT / "tests/releases").glob("*.tar.xz"))
 _BYTES_MAX = 200 * 1024
 
 
 def test_they_are_small() -> None:
-    assert _RELEASES
-    assert sum(path.stat().st_size for path in _RELEASES) < _BYTES_MAX
+    assert ARCHIVES
+    assert sum(path.stat().st_size for path in ARCHIVES.values()) < _BYTES_MAX
 
 
 @pytest.mark.parametrize("name", FOLDERS)
-@pytest.mark.parametrize("release", [path.name.removesuffix(".tar.xz") for path in _RELEASES])
+@pytest.mark.parametrize("release", ARCHIVES)
 def test_its_folders_are_opened(service: Service, release: str, name: str) -> None:
-    unpacked = service.folder / "unpacked"
-    with tarfile.open(ROOT / f"tests/releases/{release}.tar.xz") as archive:
-        archive.extractall(unpacked, filter="data")
-    told = json.loads((unpacked / "told.json").read_bytes())
-    batches = [_sending(key, body) for key, body in told["batches"]]
-    held = batches[: told["stopped"]] if name.endswith("stopped") else batches
-    (unpacked / name).rename(service.data)
-    # As if it were still the day when it was written: nothing is too old yet.
+    written = unpack(release, name, service.folder / "unpacked")
+    batches, held = list(written.batches), list(written.held)
+    written.folder.rename(service.data)
     service.set(
-        store=FOLDERS[name],
-        snapshot_interval_s=3600.0,
-        clock_ahead_ms=told["written_ms"] - SystemClock().now_ms(),
+        store=FOLDERS[name], snapshot_interval_s=3600.0, clock_ahead_ms=written.clock_ahead_ms
     )
     service.start_ready()
     assert_sums(service, held)
@@ -54,10 +42,3 @@ def test_its_folders_are_opened(service: Service, release: str, name: str) -> No
     service.start_ready()
     assert_sums(service, batches)
     restore(backup, service.folder / "restored")
-
-
-def _sending(key: str, body: str) -> Sending:
-    """As it was sent; the records are read with an eye that is not the product's."""
-    fields = ("src_app", "dest_app", "vpc_id", "hour", "bytes_rx", "bytes_tx")
-    records = tuple(Record(*(one[field] for field in fields)) for one in json.loads(body))
-    return Sending(key, records, body.encode())

@@ -13,7 +13,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from tests.crash.accounts import assert_exact, assert_service_sound
@@ -28,7 +28,7 @@ RUNBOOKS = ROOT / "docs" / "runbooks"
 _COMMAND_S_MAX = 60
 _SHOWN_S_MAX = 45.0
 _PAUSE_S = 0.2
-_LOOKS = re.compile(r"(curl -s http|flowtally (health|verify)|grep|tail|df|du|date|ls|ps)\b")
+_LOOKS = re.compile(r"(curl -s '?http|flowtally (health|verify)|grep|tail|df|du|date|ls|ps)\b")
 """Commands that change nothing: they may be run again."""
 
 
@@ -66,10 +66,21 @@ class Incident:
     def post(self, count: int = 5) -> None:
         """Has so many batches acknowledged."""
         for _ in range(count):
-            sending = self._batches.next()
-            assert self.deliver(sending) in (200, 202)
-            self.expected.add(sending)
-            self.sent.append(sending)
+            self.post_one(self._batches.next())
+
+    def post_one(self, sending: Sending) -> None:
+        """Has this batch acknowledged."""
+        assert self.deliver(sending) in (200, 202)
+        self._count(sending)
+
+    def take_over(self, sendings: Iterable[Sending]) -> None:
+        """Counts what was acknowledged by whoever wrote the folder."""
+        for sending in sendings:
+            self._count(sending)
+
+    def _count(self, sending: Sending) -> None:
+        self.expected.add(sending)
+        self.sent.append(sending)
 
     def deliver(self, sending: Sending) -> int:
         """Sends one batch once, counted by nobody; returns the status."""
@@ -89,13 +100,38 @@ class Incident:
             sending = self._batches.next()
             status = self.deliver(sending)
             if status in (200, 202):
-                self.expected.add(sending)
-                self.sent.append(sending)
+                self._count(sending)
             else:
                 self._in_doubt.append(sending)
             return status == 503
 
         wait_for(is_refused, READY_S_MAX, "nothing is refused", self.service.output)
+
+    def add_token(self, name: str, *may: str) -> str:
+        """A new token, in the file `tokens.json`."""
+        scopes = [word for scope in may for word in ("--may", scope)]
+        command = [sys.executable, "-m", "flowtally.cli.main", "token", "add", name, *scopes]
+        done = subprocess.run(
+            [*command, "--tokens", "tokens.json"],
+            cwd=self._home,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return done.stdout.strip()
+
+    def start_with_tokens(self) -> None:
+        """Starts a service that wants one of them, and so tells nobody who has none that it is
+        ready."""
+        self.service.set(tokens=str(self._home / "tokens.json"))
+        self._start()
+
+    def start_without_tokens(self) -> None:
+        """Stops it, and starts one that wants none: whoever looks whether all is there has none."""
+        self._stop()
+        self.service.set(tokens=None)
+        self.service.start()
+        self.token = ""
 
     def start_with_failing_syncs(self, library: Path, file_name: str) -> Callable[[], None]:
         """Starts, and from the first batches on has every sync of a file fail, until somebody mends
@@ -174,7 +210,8 @@ class Incident:
         )
 
     def _stop(self) -> None:
-        self.service.stop()
+        if self.service.is_alive():
+            self.service.stop()
 
     def _restart(self) -> None:
         self._stop()

@@ -9,13 +9,9 @@ from tests.runbooks.incident import RUNBOOKS
 
 _NOT_YET = {
     "aggregation-overdue",
-    "memory-growing",
     "memory-store-full",
-    "slow-reads",
-    "slow-writes",
     "snapshot-failed",
     "sql-store-failed",
-    "upgrade",
 }
 """Pages without commands: who gives one commands takes it from here."""
 

@@ -20,10 +20,13 @@ from flowtally import limits
 from flowtally.clock import Clock
 from flowtally.errors import CommitFailed, NotAccepting, Overloaded
 from flowtally.heartbeat import PART_STUCK
+from flowtally.ingest.recent_max import RecentMax
 from flowtally.model import Batch, PartHealth, Receipt
 from flowtally.ports import FlowSink
 
 logger = logging.getLogger(__name__)
+
+_SLOW_WRITES = "docs/runbooks/slow-writes.md"
 
 
 @dataclass(slots=True, eq=False)
@@ -67,6 +70,8 @@ class Committer:
         self._commit: asyncio.Task[None] | None = None
         self._closed = False
         self._commits = 0
+        self._commit_s = RecentMax(limits.COMMIT_TOLD_S)
+        self._queue_s = RecentMax(limits.COMMIT_TOLD_S)
         self.busy_since_s: float | None = None
         """When the commit under way began, on the monotonic clock; None where none is."""
 
@@ -128,20 +133,34 @@ class Committer:
                 await asyncio.shield(self._commit)
 
     def health(self) -> Sequence[PartHealth]:
-        """Whether a commit is under way for too long. Nothing runs where none is."""
+        """How long commits take, and whether one has been under way for too long. Nothing runs
+        where none is."""
         now_s = self._clock.monotonic_s()
         busy_since_s = self.busy_since_s
         busy_s = 0.0 if busy_since_s is None else now_s - busy_since_s
+        commit_s = max(self._commit_s.at(now_s), busy_s)
+        state, hint = "ok", ""
+        if commit_s > limits.COMMIT_S_MAX:
+            state, hint = "warning", _SLOW_WRITES
         stuck = busy_s > limits.BEAT_AGE_S_MAX
+        if stuck:
+            state, hint = "error", PART_STUCK
+        commit_ms, queue_ms = commit_s * 1000, self._queue_s.at(now_s) * 1000
         return (
             PartHealth(
                 "committer",
-                "error" if stuck else "ok",
+                state,
                 now_s - busy_s,
-                detail=f"{self.queued} batches wait",
+                detail=f"{self.queued} batches wait; the slowest commit of the last"
+                f" {limits.COMMIT_TOLD_S} s took {commit_ms:.0f} ms",
                 last_error=f"a commit has been under way for {busy_s:.0f} s" if stuck else "",
-                hint=PART_STUCK if stuck else "",
-                facts={"queued_batches": self.queued, "queued_flows": self._queue_rows},
+                hint=hint,
+                facts={
+                    "queued_batches": self.queued,
+                    "queued_flows": self._queue_rows,
+                    "commit_ms_max": round(commit_ms, 1),
+                    "queue_ms_max": round(queue_ms, 1),
+                },
                 needed_to_accept=True,
                 is_stuck=stuck,
             ),
@@ -182,6 +201,8 @@ class Committer:
         for waiting, outcome in zip(group, outcomes, strict=True):
             _settle(waiting.outcome, outcome)
         queue_s, commit_s = began_s - group[0].since_s, ended_s - began_s
+        self._commit_s.note(ended_s, commit_s)
+        self._queue_s.note(ended_s, queue_s)
         self._observe_commit(len(group), queue_s, commit_s)
         if logger.isEnabledFor(logging.DEBUG):
             times = {"queue_ms": queue_s * 1000, "commit_ms": commit_s * 1000}

@@ -401,13 +401,41 @@ def test_a_commit_is_measured_from_its_oldest_batch() -> None:
         tasks += await submitted(committer, [batch("a")])
         clock.advance_ms(2_000)
         [part] = committer.health()
-        assert (part.state, part.beat_s, part.detail) == ("ok", 0.0, "1 batches wait")
+        assert (part.state, part.beat_s) == ("ok", 0.0)
+        assert part.detail.startswith("1 batches wait; ")
         tasks += await submitted(committer, [batch("b")])
         sink.released.set()
         await asyncio.gather(*tasks)
         assert measured == [(1, 0.0, 2.0), (2, 2.0, 0.0)]
         await committer.close()
         assert committer.busy_since_s is None
+
+    told(story)
+
+
+def test_a_slow_commit_is_told_of_while_it_lasts_and_for_half_a_minute() -> None:
+    async def story() -> None:
+        sink, clock = RecordingSink(), ManualClock()
+        committer = Committer(sink, clock)
+        sink.released.clear()
+        tasks = await submitted(committer, [batch("first")])
+        await sink.taken(1)
+        clock.advance_ms(2_001)
+        [part] = committer.health()
+        assert (part.state, part.hint) == ("warning", "docs/runbooks/slow-writes.md")
+        assert part.detail == "0 batches wait; the slowest commit of the last 30 s took 2001 ms"
+        tasks += await submitted(committer, [batch("second")])
+        clock.advance_ms(700)
+        sink.released.set()
+        await asyncio.gather(*tasks)
+        clock.advance_ms(29_000)
+        [part] = committer.health()
+        assert (part.state, part.is_stuck, part.last_error) == ("warning", False, "")
+        assert (part.facts["commit_ms_max"], part.facts["queue_ms_max"]) == (2_701.0, 700.0)
+        clock.advance_ms(1_000)
+        [part] = committer.health()
+        assert (part.state, part.hint) == ("ok", "")
+        assert (part.facts["commit_ms_max"], part.facts["queue_ms_max"]) == (0.0, 0.0)
 
     told(story)
 
@@ -428,7 +456,8 @@ def test_a_commit_that_hangs_is_an_error() -> None:
         assert part.hint == "docs/runbooks/part-stuck.md"
         sink.released.set()
         await task
-        assert committer.health()[0].state == "ok"
+        [part] = committer.health()
+        assert (part.state, part.is_stuck, part.last_error) == ("warning", False, "")
         await committer.close()
 
     told(story)
