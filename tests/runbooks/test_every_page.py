@@ -14,7 +14,6 @@ _NOT_YET = {
     "slow-reads",
     "slow-writes",
     "snapshot-failed",
-    "sql-store-failed",
     "upgrade",
 }
 """Pages without commands: who gives one commands takes it from here."""
