@@ -8,7 +8,6 @@ from pathlib import Path
 from tests.runbooks.incident import RUNBOOKS
 
 _NOT_YET = {
-    "aggregation-overdue",
     "memory-growing",
     "memory-store-full",
     "slow-reads",
