@@ -9,7 +9,6 @@ from tests.runbooks.incident import RUNBOOKS
 
 _NOT_YET = {
     "memory-growing",
-    "memory-store-full",
     "slow-reads",
     "slow-writes",
     "snapshot-failed",
