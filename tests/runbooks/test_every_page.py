@@ -11,7 +11,6 @@ _NOT_YET = {
     "memory-growing",
     "slow-reads",
     "slow-writes",
-    "snapshot-failed",
     "upgrade",
 }
 """Pages without commands: who gives one commands takes it from here."""
