@@ -126,6 +126,7 @@ def make_store(settings: Settings, clock: Clock, on_step: OnStep = ignore) -> Fl
             clock,
             retention_ms=retention_ms,
             batch_ids_keep_ms=batch_ids_keep_ms,
+            flows_max=settings.memory_flows_max,
             snapshots=Snapshots(settings.data, settings.snapshot_interval_s)
             if settings.snapshot_interval_s
             else None,

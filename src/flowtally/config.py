@@ -104,6 +104,14 @@ class Settings:
         least=0,
         most=86_400,
     )
+    memory_flows_max: int = _setting(
+        limits.MEMORY_FLOWS_MAX,
+        "how many flows the memory store holds, each once for every hour in which it came in; what"
+        " is more is told to come back",
+        "flows",
+        least=1,
+        most=1_000_000_000,
+    )
     aggregate_interval_s: float = _setting(
         3_600.0,
         "how often the hourly store sums what came in; sooner once half of pending_bytes_max waits",

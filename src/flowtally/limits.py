@@ -166,7 +166,8 @@ LEDGER_MEMORY_FLOWS_MAX = 100_000
 
 # Memory store.
 MEMORY_FLOWS_MAX = 20_000_000
-"""About 8 GB. Beyond it nothing is taken until what is too old has been dropped."""
+"""About 8 GB. Beyond it nothing is taken until what is too old has been dropped. A machine that has
+less memory is given less by its settings."""
 MEMORY_BATCH_IDS_MAX = 10_000_000
 """A thousand agents that post once a minute use 1.4 million in a day; this is 115 batches a second
 for a day, in about 3 GB. Beyond it only repeats and batches without a key are taken."""

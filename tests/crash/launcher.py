@@ -11,6 +11,7 @@ import asyncio
 import os
 import signal
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from threading import Event, Lock
@@ -21,10 +22,10 @@ import msgspec
 from flowtally import limits
 from flowtally.cli.serve import run
 from flowtally.clock import SystemClock
-from flowtally.config import Settings
+from flowtally.config import DEFAULT, Settings, load
 from flowtally.errors import FlowtallyError
 from flowtally.steps import STEPS
-from flowtally.stores import journal_keeper
+from flowtally.stores import journal_keeper, memory_taker
 from flowtally.stores.duckdb import applier, compaction
 from flowtally.stores.hourly import aggregator, gathering, hour_parts
 from flowtally.stores.sql import store as sql_store
@@ -35,10 +36,10 @@ _SMALL: tuple[tuple[ModuleType, str, float], ...] = (
     (applier, "QUIET_S", 0.3),
     (applier, "CHECKPOINT_BYTES", 64 * 1024),
     (aggregator, "RETRY_S", 0.3),
+    (memory_taker, "RETRY_S", 0.3),
     (gathering, "FLOWS_MAX", 60),
     (hour_parts, "PART_FLOWS_MAX", 20),
     (limits, "SQL_PIECE_ROWS", 40),
-    (limits, "SQL_LOCK_WAIT_S", 3),
 )
 
 
@@ -121,12 +122,8 @@ def set_disk_free_bytes_min(count: int) -> None:
     )
 
 
-def launch(order: bytes) -> int:
-    """As `flowtally serve` does it: a folder that cannot be used is one line and exit code 1."""
-    wanted = msgspec.json.decode(order, type=Launch)
-    make_thresholds_small()
-    set_disk_free_bytes_min(wanted.disk_free_bytes_min)
-    limits.SQL_CHANGE_S = wanted.sql_change_s
+def settings_of(wanted: Launch) -> Settings:
+    """The order's, and what its file says. Raises `SettingsError` where that cannot be used."""
     settings = Settings(
         store=wanted.store,
         sql_url=wanted.sql_url,
@@ -139,8 +136,23 @@ def launch(order: bytes) -> int:
         access_log=wanted.access_log,
         tokens=Path(wanted.tokens) if wanted.tokens is not None else None,
     )
+    if wanted.settings_file is None:
+        return settings
+    found = load({}, {}, Path(wanted.settings_file))
+    given = (name for name, source in found.sources.items() if source != DEFAULT)
+    return replace(settings, **{name: getattr(found.settings, name) for name in given})
+
+
+def launch(order: bytes) -> int:
+    """As `flowtally serve` does it: a folder that cannot be used is one line and exit code 1."""
+    wanted = msgspec.json.decode(order, type=Launch)
+    make_thresholds_small()
+    set_disk_free_bytes_min(wanted.disk_free_bytes_min)
+    limits.SQL_CHANGE_S = wanted.sql_change_s
+    limits.SQL_LOCK_WAIT_S = wanted.sql_lock_wait_s
     clock = ShiftedClock(wanted.clock_ahead_ms)
     try:
+        settings = settings_of(wanted)
         steps = Steps(
             Death(wanted.die_at, wanted.die_at_count), clock, Path(wanted.data).parent / TROUBLE
         )

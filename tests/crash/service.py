@@ -61,6 +61,8 @@ class Launch:
     sql_url: str = SQL_URL
     sql_change_s: float = SQL_CHANGE_S
     """How long PostgreSQL may answer nothing in a commit."""
+    sql_lock_wait_s: int = 3
+    """How long a commit waits for a shell that has SQLite's file locked."""
     snapshot_interval_s: float = 0.0
     aggregate_interval_s: float = 3600.0
     clock_ahead_ms: int = 0
@@ -72,6 +74,8 @@ class Launch:
     access_log: bool = False
     tokens: str | None = None
     """The file of the tokens that clients must have."""
+    settings_file: str | None = None
+    """A settings file, read at each start; what stands in it counts before what stands here."""
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,16 @@ CRASH_KILLS says how often it is killed at random (here at most 15 times), CRASH
 from __future__ import annotations
 
 import os
+import re
 import signal
+import sqlite3
+from contextlib import closing
 
 import pytest
 
+from flowtally import limits
 from tests.crash.accounts import assert_exact, assert_service_sound
-from tests.crash.calls import get
+from tests.crash.calls import get, post
 from tests.crash.campaign import attack
 from tests.crash.deaths import dies_at, dies_at_expiry
 from tests.crash.expected import Expected
@@ -120,10 +124,34 @@ def test_a_refusal_without_postgres_comes_at_once_and_a_start_names_it(
     assert "s3cret" not in service.output()
 
 
+def test_a_lock_that_is_waited_for_makes_nothing_look_stuck(service: Service) -> None:
+    """As long as a service waits, which is longer than a part may else be silent: the database has
+    failed, and its alert would never fire if that were told only between two attempts."""
+    lock_wait_s = 10
+    assert lock_wait_s > limits.BEAT_AGE_S_MAX + 1
+    service.set(store="sql", sql_lock_wait_s=lock_wait_s)
+    service.start_ready()
+
+    def is_patient() -> bool:
+        told = get(service.port, "/metrics").body.decode()
+        stuck = re.findall(r'^flowtally_part_stuck\{part="(\w+)"\} 1', told, re.MULTILINE)
+        assert not stuck, stuck
+        [age_s] = re.findall(
+            r'^flowtally_part_beat_age_seconds\{part="database"\} (\S+)', told, re.MULTILINE
+        )
+        return float(age_s) > limits.BEAT_AGE_S_MAX + 1
+
+    with closing(sqlite3.connect(service.data / "flows.sqlite", isolation_level=None)) as shell:
+        shell.execute("BEGIN IMMEDIATE")
+        assert post(service.port, b"[]").status == 503
+        wait_for(is_patient, READY_S_MAX, "no attempt waits so long", service.output)
+        shell.execute("ROLLBACK")
+    service.wait_ready()
+    assert service.stop() == 0, service.output()
+
+
 def test_another_program_has_the_file_locked(service: Service, seed: int) -> None:
     """A shell that was left in a transaction: refused meanwhile, and never half done."""
-    import sqlite3
-
     service.set(store="sql")
     service.start_ready()
     expected = Expected()

@@ -9,15 +9,25 @@ import pytest
 from tests.crash.conftest import (
     faults_library,
     nursery,
+    own_postgres,
     seed,
     service,
     service_on_small_disk,
     small_disk,
 )
 from tests.crash.service import Service
+from tests.postgres import Postgres
 from tests.runbooks.incident import Incident
 
-__all__ = ["faults_library", "nursery", "seed", "service", "service_on_small_disk", "small_disk"]
+__all__ = [
+    "faults_library",
+    "nursery",
+    "own_postgres",
+    "seed",
+    "service",
+    "service_on_small_disk",
+    "small_disk",
+]
 
 
 @pytest.fixture
@@ -32,6 +42,24 @@ def incident_on_small_disk(
 ) -> Iterator[Incident]:
     """The same, with 96 MiB of disk."""
     yield from _ended_well(Incident(page_of(request), service_on_small_disk, seed), request)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def incident_on_sql(
+    service: Service, seed: int, request: pytest.FixtureRequest
+) -> Iterator[Incident]:
+    """With a unit of systemd for PostgreSQL, where it is that."""
+    service.set(store="sql")
+    postgres: Postgres | None = None
+    if request.param == "postgresql":
+        postgres = request.getfixturevalue("own_postgres")
+        service.set(sql_url=postgres.url(service.folder))
+    incident = Incident(page_of(request), service, seed)
+    incident.environment |= {"FLOWTALLY_STORE": "sql", "FLOWTALLY_SQL_URL": service.launch.sql_url}
+    if postgres is not None:
+        incident.environment["PGHOST"] = str(postgres.folder)
+        incident.units["postgresql"] = {"start": postgres.start, "stop": postgres.stop}
+    yield from _ended_well(incident, request)
 
 
 def page_of(request: pytest.FixtureRequest) -> str:

@@ -2,8 +2,8 @@
 
 What stands in the page is run as it stands there, by a shell, in the folder that has `data` and
 `flowtally.log`. Three things are read differently: the port is a free one instead of 8080,
-`systemctl VERB flowtally` acts on the process that the test has started, and a command that only
-looks is run again until it shows what the page shows, as somebody who waits would do it.
+`systemctl VERB UNIT` acts on what the test has started, and a command that only looks is run again
+until it shows what the page shows, as somebody who waits would do it.
 """
 
 from __future__ import annotations
@@ -46,6 +46,10 @@ class Incident:
         """Sent with each post, where there is one."""
         self.environment: dict[str, str] = {}
         """For the commands of the page, beside what the machine has."""
+        self.units: dict[str, dict[str, Callable[[], object]]] = {
+            "flowtally": {"start": self._start, "stop": self._stop, "restart": self._restart}
+        }
+        """What `systemctl` knows, by name and verb."""
         self._page = RUNBOOKS / f"{page}.md"
         self._batches = BatchGenerator(seed, 0)
         self._home = service.data.parent
@@ -144,14 +148,17 @@ class Incident:
         self.refused()
         return armed.unlink
 
-    def follow(self, before: Mapping[str, Callable[[], object]] | None = None) -> None:
-        """Types all of the page. `before` a command (its beginning) somebody does by hand what no
-        command can; each of these must come up. Raises `AssertionError` with all that was not as
-        it stands in the page."""
+    def follow(
+        self, before: Mapping[str, Callable[[], object]] | None = None, without: str = ""
+    ) -> None:
+        """Types all of the page, `without` the parts (`###`) whose heading begins so: those are of
+        other trouble, and of another test. `before` a command (its beginning) somebody does by hand
+        what no command can; each of these must come up. Raises `AssertionError` with all that was
+        not as it stands in the page."""
         by_hand = dict(before or {})
         wrong: list[str] = []
         typed = 0
-        for command, shown in steps(self._page.read_text()):
+        for command, shown in steps(_text_without(self._page.read_text(), without)):
             for beginning in [one for one in by_hand if command.startswith(one)]:
                 by_hand.pop(beginning)()
             code, printed = self._type_until(command, shown)
@@ -176,8 +183,7 @@ class Incident:
     def _type(self, command: str) -> tuple[int, str]:
         if command.startswith("systemctl "):
             verb, unit = command.split()[1:]
-            assert unit == "flowtally", command
-            {"start": self._start, "stop": self._stop, "restart": self._restart}[verb]()
+            self.units[unit][verb]()
             return 0, ""
         done = subprocess.run(
             ["bash", "-c", command.replace("127.0.0.1:8080", f"127.0.0.1:{self.service.port}")],
@@ -228,3 +234,11 @@ class Incident:
         assert_exact(self.service, self.expected)
         assert self.service.stop() == 0, self.service.output()
         assert_service_sound(self.service, self.expected)
+
+
+def _text_without(text: str, heading: str) -> str:
+    if not heading:
+        return text
+    left, count = re.subn(rf"^### {heading}.*?(?=^##)", "", text, flags=re.MULTILINE | re.DOTALL)
+    assert count, f"the page has no part of its own for {heading}"
+    return left

@@ -39,8 +39,8 @@ class DiskSpace:
             return f"the disk is nearly full: {self.free_bytes} bytes are free"
         return None
 
-    def health(self) -> tuple[PartHealth, ...]:
-        """One part, or none."""
+    def health(self, beat_age_s_max: float = limits.BEAT_AGE_S_MAX) -> tuple[PartHealth, ...]:
+        """One part, or none. `beat_age_s_max` is how long there may be between two looks."""
         if self.free_bytes is None:
             return ()
         state = "ok"
@@ -56,5 +56,6 @@ class DiskSpace:
                 detail=f"{self.free_bytes} bytes are free; {self._bytes_min} must be",
                 hint="" if state == "ok" else _HINT,
                 facts={"free_bytes": self.free_bytes, "free_bytes_min": self._bytes_min},
+                beat_age_s_max=beat_age_s_max,
             ),
         )

@@ -2,7 +2,7 @@
 
 The state is captured on the event loop, in one step between two batches, and written in a thread.
 A snapshot that fails leaves the last one in its place; the store goes on, `/health` warns, and the
-next one is tried at its time.
+next one is tried after a minute at the latest, however long the interval is.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from flowtally.stores.memory_state import Arrival, Captured
 
 logger = logging.getLogger(__name__)
 
+RETRY_S = 60.0
+"""How long after a snapshot that failed the next one is tried, where its time would be later."""
 _HINT = "docs/runbooks/snapshot-failed.md"
 _FLOWS_PER_S_MIN = 20_000
 """A machine that writes fewer is taken for stuck."""
@@ -114,8 +116,11 @@ class SnapshotTaker:
 
     async def _take_regularly(self) -> None:
         while not self._stop.is_set():
+            wait_s = self.settings.interval_s
+            if self._error:
+                wait_s = min(wait_s, RETRY_S)
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._stop.wait(), self.settings.interval_s)
+                await asyncio.wait_for(self._stop.wait(), wait_s)
                 return
             with suppress(DataFolderError):
                 await self.take(unless_equal=True)

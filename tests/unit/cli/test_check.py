@@ -16,6 +16,7 @@ store                      memory                                   FLOWTALLY_ST
 data                       data                                     default
 sql_url                    sqlite+aiosqlite:///{data}/flows.sqlite  default
 snapshot_interval_s        0.0                                      default
+memory_flows_max           20000000                                 default
 aggregate_interval_s       3600.0                                   default
 host                       0.0.0.0                                  --host
 port                       9000                                     flowtally.toml

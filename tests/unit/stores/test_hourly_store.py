@@ -11,6 +11,7 @@ import shutil
 import sqlite3
 import threading
 from collections.abc import Awaitable, Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -336,6 +337,30 @@ def test_a_run_that_fails_is_told_and_tried_again(tmp_path: Path) -> None:
         assert aggregator_of(store).state == "ok"
 
     tell(tmp_path, story, on_step=fail)
+
+
+def test_while_another_program_has_the_results_locked_reads_go_on(tmp_path: Path) -> None:
+    """Not even a retry, which may wait for the lock as well, keeps them out."""
+
+    async def story(store: HourlyStore) -> None:
+        await store.write([batch_of([record()])])
+        await store.settle()
+        writer = store.results.writer
+        with closing(sqlite3.connect(store.results.path, isolation_level=None)) as shell:
+            shell.execute("BEGIN IMMEDIATE")
+            writer.execute("PRAGMA busy_timeout = 10")
+            await store.write([batch_of([record()])])
+            for _ in range(2):
+                with pytest.raises(NotAccepting, match="locked"):
+                    await store.settle()
+                assert store.results.writer is writer, "the results were closed meanwhile"
+                assert await rows_as_they_are(store, 1) == [record()]
+            assert aggregator_of(store).state == "warning"
+            shell.execute("ROLLBACK")
+        assert await rows_of(store, 1) == [record(rx=2, tx=4)]
+        assert aggregator_of(store).state == "ok"
+
+    tell(tmp_path, story)
 
 
 def test_a_run_that_was_asked_for_and_failed_is_tried_again_by_itself(tmp_path: Path) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import errno
 import random
+import shutil
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
@@ -16,7 +18,7 @@ import pytest
 from flowtally.clock import ManualClock
 from flowtally.errors import DamagedData, DataFolderError, FolderInUse
 from flowtally.model import Batch, Receipt, Tally
-from flowtally.stores import memory_snapshot
+from flowtally.stores import memory_snapshot, memory_taker
 from flowtally.stores.folder import owner_of
 from flowtally.stores.memory import MemoryStore
 from flowtally.stores.memory_snapshot import REVISIONS_LEAP, verify_snapshot
@@ -324,6 +326,37 @@ def test_one_that_cannot_be_written_leaves_the_last_and_is_told(tmp_path: Path) 
     found = memory_snapshot.read_snapshot(tmp_path / "memory.parquet")
     assert found is not None
     assert found.sequence == 1
+
+
+def test_one_that_failed_is_tried_again_long_before_its_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory_taker, "RETRY_S", 0.01)
+    beside = tmp_path / "memory.parquet.new"
+    tried: list[str] = []
+
+    async def story() -> None:
+        settings = Snapshots(tmp_path, 0.01)
+        store = MemoryStore(ManualClock(), snapshots=settings, on_step=tried.append)
+        await store.start()
+        (beside / "in-the-way").mkdir(parents=True)
+        await store.write([batch_of([record()])])
+        async with asyncio.timeout(60):
+            while store.health()[1].state != "warning":
+                await asyncio.sleep(0.01)
+            assert store._snapshots is not None
+            store._snapshots.settings = replace(settings, interval_s=86_400)
+            # One of these may have been on its way; after that the next is due in a day.
+            tried.clear()
+            while tried.count("snapshot.captured") < 3:
+                await asyncio.sleep(0.01)
+            shutil.rmtree(beside)
+            while store.health()[1].facts["sequence"] != 1:
+                await asyncio.sleep(0.01)
+        assert store.health()[1].state == "ok"
+        await store.close()
+
+    asyncio.run(story())
 
 
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("odd")])

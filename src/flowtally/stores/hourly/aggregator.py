@@ -5,8 +5,8 @@ pending that the journal would soon take no more. It is over when all that was j
 began is in the results.
 
 Promises: everything accepted is taken in exactly once, in order, whatever dies when. A run that
-fails is told on `/health` and tried again; the results are opened anew before that, and only what
-they say is believed. No acknowledgement ever waits for this thread.
+fails is told on `/health` and tried again; unless it only found the results locked, they are opened
+anew before that, and only what they say is believed. No acknowledgement ever waits for this thread.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from flowtally.ingest.journal import Journal
 from flowtally.ingest.journal_schema import is_damage
 from flowtally.model import PartHealth
 from flowtally.stores.folder import DataFolder
-from flowtally.stores.hourly.results import Results, is_full, state_of
+from flowtally.stores.hourly.results import Results, is_full, is_locked, state_of
 from flowtally.stores.hourly.run import Runner
 from flowtally.wire.blob import blob_hours
 
@@ -237,7 +237,10 @@ class Aggregator:
             # The log still has what the run wrote and undid: that may be all the room there was.
             with suppress(sqlite3.Error, NotAccepting):
                 self._results.fold(emptied=True)
-        self._believed = False
+        if not (isinstance(error, sqlite3.Error) and is_locked(error)):
+            # Another program's lock leaves nothing in doubt; to open the file anew would only wait
+            # for it too, and reads with it.
+            self._believed = False
         self._retry_s = self._clock.monotonic_s() + RETRY_S
         self._tell_waiters(NotAccepting(self.failure, retry_after_s=5))
 

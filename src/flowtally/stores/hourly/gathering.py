@@ -78,5 +78,7 @@ def _groups(rows: pa.Table) -> Iterator[tuple[int, int, int]]:
     if not rows.num_rows:
         return
     counted = rows.group_by(_GROUP, use_threads=False).aggregate([([], "count_all")])
+    # Arrow's groups come in any order: two whose hashes are alike change places.
+    counted = counted.sort_by([(name, "ascending") for name in _GROUP])
     columns = (counted[name].to_pylist() for name in (*_GROUP, "count_all"))
     yield from zip(*columns, strict=True)

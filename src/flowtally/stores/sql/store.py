@@ -322,6 +322,8 @@ class SqlStore(FlowStore):
 
     def health(self) -> Sequence[PartHealth]:
         failure = self._failure
+        # While it fails, each round tries it again, and may wait so long for a lock.
+        patience_s = limits.BEAT_AGE_S_MAX + (0.0 if failure is None else limits.SQL_CHANGE_S)
         ended = "" if self._stopping.is_set() else how_ended(self._tidying)
         database = PartHealth(
             "database",
@@ -333,13 +335,13 @@ class SqlStore(FlowStore):
             facts={"kind": self.backend.name, **self.backend.facts()},
             # Each round of tidying asks it something. Without, a commit that hangs is told by the
             # committer.
-            beat_age_s_max=math.inf if ended else limits.BEAT_AGE_S_MAX,
+            beat_age_s_max=math.inf if ended else patience_s,
             needed_to_accept=True,
         )
-        tidying = PartHealth("tidying", "ok", self._tidy_beat_s)
+        tidying = PartHealth("tidying", "ok", self._tidy_beat_s, beat_age_s_max=patience_s)
         if ended:
             tidying = ended_part("tidying", self._tidy_beat_s, ended)
-        return (database, tidying, *self._disk.health())
+        return (database, tidying, *self._disk.health(patience_s))
 
 
 def backend_of(address: Address) -> Backend:
