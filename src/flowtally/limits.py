@@ -48,6 +48,9 @@ HEAD_S = 30.0
 """From a connection to its first head."""
 HANDSHAKE_S = 10.0
 """From a connection to the end of its TLS handshake, which takes two round trips."""
+UNDISTURBED_S = 1.0
+"""So long nobody who is in a handshake, or is told goodbye, makes room for others; and a stop waits
+for handshakes."""
 IDLE_S = 75.0
 """From an answer to the next head: longer than the minute between two posts of an agent."""
 BODY_UNREAD_BYTES_MAX = 512 * KIB
