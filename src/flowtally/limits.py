@@ -84,7 +84,7 @@ FILES_LOOK_S = 1.0
 CERTIFICATE_LEFT_S_MIN = 14 * 86_400
 """A certificate that ends sooner is told of: the usual renewal is 30 days before the end."""
 RATE_CLIENTS_MAX = 10_000
-"""Clients whose requests are counted one by one; what is more shares one count."""
+"""Clients without a token whose requests are counted one by one; what is more shares one count."""
 RATE_SWEEP_S = 1.0
 """How often, at most, those that have their whole burst again are looked for and forgotten."""
 
