@@ -30,6 +30,8 @@ _PORT_MAX = 65_535
 _HEALTH_BYTES_MAX = 1024 * 1024
 _HEALTH_STATUSES = (200, 503)
 """Also what is unwell says how it is."""
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises for what is no JSON, or deeper than it reads."""
 Answer = TypeVar("Answer")
 
 
@@ -234,6 +236,8 @@ class FlowClient:
                         raise Unreachable(f"no whole answer within {timeout_s:g} s")
         except httpx2.TransportError as error:
             raise Unreachable(str(error) or type(error).__name__) from error
+        except httpx2.DecodingError as error:
+            raise self._unexpected(error) from error
         if answer.status_code not in _HEALTH_STATUSES:
             raise Refused(answer.status_code, _problem_in(content))
         return self._decoded(content, Health)
@@ -250,8 +254,11 @@ class FlowClient:
     def _decoded(self, content: bytes, kind: type[Answer]) -> Answer:
         try:
             return msgspec.json.decode(content, type=kind)
-        except msgspec.DecodeError as error:
-            raise UnexpectedAnswer(f"{self._url} does not answer as flowtally: {error}") from error
+        except _UNREADABLE as error:
+            raise self._unexpected(error) from error
+
+    def _unexpected(self, why: Exception) -> UnexpectedAnswer:
+        return UnexpectedAnswer(f"{self._url} does not answer as flowtally: {why}")
 
     def _until_answered(
         self, method: str, path: str, headers: dict[str, str], body: bytes | None
@@ -280,6 +287,8 @@ class FlowClient:
             except httpx2.TransportError as error:
                 refuse_untrusted(self._url, error)
                 why = str(error) or type(error).__name__
+            except httpx2.DecodingError as error:
+                raise self._unexpected(error) from error
             wait_s = self._policy.wait_s(
                 attempt, self._monotonic_s() - began_s, random.random(), retry_after_s
             )
@@ -337,6 +346,6 @@ def _problem(answer: httpx2.Response) -> dict[str, Any]:
 def _problem_in(content: bytes) -> dict[str, Any]:
     try:
         found = msgspec.json.decode(content)
-    except msgspec.DecodeError:
+    except _UNREADABLE:
         return {}
     return found if isinstance(found, dict) else {}
