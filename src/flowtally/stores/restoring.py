@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import sqlite3
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -93,7 +94,7 @@ def read_manifest(source: Path) -> Manifest:
             )
     if found:
         raise BackupError(f"{source / min(found)} is not part of the backup")
-    if manifest.store not in _RENEWED or {one.name for one in manifest.files} - _FILES:
+    if {one.name for one in manifest.files} != _FILES.get(manifest.store):
         raise BackupError(f"{path} names what no store of this release has")
     return manifest
 
@@ -128,7 +129,7 @@ def _opened(manifest: Manifest, folder: Path, clock: Clock) -> Ledger:
     try:
         _RENEWED[manifest.store](folder)
         report = verify_store(manifest.store, folder, clock, _SQL_URL)
-    except (DataFolderError, duckdb.Error) as error:
+    except (DataFolderError, duckdb.Error, sqlite3.Error) as error:
         raise BackupError(f"the backup cannot be opened: {error}") from error
     if not report.is_sound:
         why = " ".join(report.faults) or "it does not balance"
@@ -183,4 +184,9 @@ _RENEWED: dict[str, Callable[[Path], None]] = {
     "memory": _renew_memory,
 }
 _SQL_URL = "sqlite+aiosqlite:///{data}/flows.sqlite"
-_FILES = {"journal.sqlite", "sums.duckdb", "results.sqlite", "flows.sqlite", "memory.parquet"}
+_FILES = {
+    "duckdb": {"journal.sqlite", "sums.duckdb"},
+    "hourly": {"journal.sqlite", "results.sqlite"},
+    "sql": {"flows.sqlite"},
+    "memory": {"memory.parquet"},
+}
