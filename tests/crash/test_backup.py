@@ -283,6 +283,28 @@ def refused(service: Service, backup: Path, why: bytes) -> None:
     shutil.rmtree(backup)
 
 
+def test_two_restores_at_once(service: Service) -> None:
+    """The one that came second leaves alone what the first one is at, wherever that is."""
+    service.start_ready()
+    backup, target = service.folder / "backup", service.folder / "restored"
+    assert resend(service, [Sending("k", (), RECORD)]) == []
+    back_up(service, backup)
+    beside = service.folder / ".restored.restoring"
+    beside.mkdir()
+    (beside / "sums.duckdb").write_bytes(b"of a restore that was killed")
+    first = begin("restore", backup, "--data", target)
+    try:
+        wait_for(lambda: (beside / "journal.sqlite").exists(), 60, "it does not begin")
+        os.kill(first.pid, signal.SIGSTOP)
+        done = flowtally("restore", backup, "--data", target)
+        assert done.returncode == 1 and "another restore" in done.stderr, done
+    finally:
+        os.kill(first.pid, signal.SIGCONT)
+        assert first.wait(60) == 0
+    assert not beside.exists()
+    assert flowtally("verify", "--data", target).returncode == 0
+
+
 @pytest.mark.parametrize("store", ["duckdb", "hourly"])
 def test_who_does_not_read_keeps_nobody_waiting_and_leaves_nothing(
     service: Service, seed: int, store: str
