@@ -243,7 +243,10 @@ def without_password(url: str) -> str:
     """A URL, or what was given for one, with its passwords masked."""
     url = _PASSWORD_IN_QUERY.sub(r"\1***", url)
     before, at, host = url.rpartition("@")
-    scheme, mark, login = before.rpartition("://")
+    # The first: in a password it may stand again.
+    scheme, mark, login = before.partition("://")
+    if not mark:
+        scheme, login = "", before
     user, colon, _ = login.partition(":")
     return f"{scheme}{mark}{user}:***{at}{host}" if colon else url
 

@@ -278,6 +278,7 @@ def test_every_setting_says_what_it_is() -> None:
         ("postgresql+psycopg://u:s3@cret:x@host/db", "postgresql+psycopg://u:***@host/db"),
         ("postgresql+psycopg://u@host/db", "postgresql+psycopg://u@host/db"),
         ("mysql://u:s3cret@host", "mysql://u:***@host"),
+        ("mysql://u:s3://cret@host", "mysql://u:***@host"),
         ("u:s3cret@host", "u:***@host"),
         ("postgresql+psycopg://h/db?password=s3cret&x=1", "postgresql+psycopg://h/db?password=***&x=1"),
         ("postgresql+psycopg://h/db?sslpassword=s3cret", "postgresql+psycopg://h/db?sslpassword=***"),
