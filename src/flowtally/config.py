@@ -9,7 +9,6 @@ is a value that breaks its rule. All errors are told at once.
 from __future__ import annotations
 
 import difflib
-import math
 import re
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
@@ -310,7 +309,7 @@ def _in_file(
     except OSError as error:
         faults.append(f"{path} cannot be read: {error.strerror}")
         return
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         faults.append(f"{path} is not valid TOML: {error}")
         return
     known = [row.name for row in table()]
@@ -347,7 +346,10 @@ def _checked(row: Row, given: object, is_text: bool) -> object:
     """
     value = _parsed(row.kind, given) if is_text and isinstance(given, str) else given
     if row.kind is float and type(value) is int:
-        value = float(value)
+        try:
+            value = float(value)
+        except OverflowError:
+            raise ValueError("it is beyond every number") from None
     if row.kind is Path and isinstance(value, str):
         value = Path(value) if value else None
     rule = row.rule
@@ -361,7 +363,8 @@ def _checked(row: Row, given: object, is_text: bool) -> object:
         raise ValueError
     if rule.least is not None and rule.most is not None:
         assert isinstance(value, (int, float))
-        if math.isnan(value) or not rule.least <= value <= rule.most:
+        # What is no number lies between no bounds.
+        if not rule.least <= value <= rule.most:
             raise ValueError
     return value
 
