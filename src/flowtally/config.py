@@ -9,7 +9,6 @@ is a value that breaks its rule. All errors are told at once.
 from __future__ import annotations
 
 import difflib
-import math
 import re
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
@@ -251,7 +250,10 @@ def without_password(url: str) -> str:
     """A URL, or what was given for one, with its passwords masked."""
     url = _PASSWORD_IN_QUERY.sub(r"\1***", url)
     before, at, host = url.rpartition("@")
-    scheme, mark, login = before.rpartition("://")
+    # The first: in a password it may stand again.
+    scheme, mark, login = before.partition("://")
+    if not mark:
+        scheme, login = "", before
     user, colon, _ = login.partition(":")
     return f"{scheme}{mark}{user}:***{at}{host}" if colon else url
 
@@ -315,7 +317,7 @@ def _in_file(
     except OSError as error:
         faults.append(f"{path} cannot be read: {error.strerror}")
         return
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         faults.append(f"{path} is not valid TOML: {error}")
         return
     known = [row.name for row in table()]
@@ -352,7 +354,10 @@ def _checked(row: Row, given: object, is_text: bool) -> object:
     """
     value = _parsed(row.kind, given) if is_text and isinstance(given, str) else given
     if row.kind is float and type(value) is int:
-        value = float(value)
+        try:
+            value = float(value)
+        except OverflowError:
+            raise ValueError("it is beyond every number") from None
     if row.kind is Path and isinstance(value, str):
         value = Path(value) if value else None
     rule = row.rule
@@ -366,7 +371,8 @@ def _checked(row: Row, given: object, is_text: bool) -> object:
         raise ValueError
     if rule.least is not None and rule.most is not None:
         assert isinstance(value, (int, float))
-        if math.isnan(value) or not rule.least <= value <= rule.most:
+        # What is no number lies between no bounds.
+        if not rule.least <= value <= rule.most:
             raise ValueError
     return value
 

@@ -41,9 +41,6 @@ ERRORS_LISTED_MAX = 100
 CONNECTIONS_MAX = 1_024
 """Open at once. Where one more comes, those that have been quiet make room; where all are at work,
 it waits in the kernel's queue until one of them has left with its answer."""
-CONNECTION_QUIET_S_MIN = 1.0
-"""A client at work is never quiet for so long. One that is closed sooner between two requests may
-just have sent the next, and would have no answer to it."""
 BACKLOG_MAX = 4_096
 """Clients in the kernel's queue, where it allows so many; who does not fit tries again after a
 second."""
@@ -54,6 +51,10 @@ HEAD_S = 30.0
 """From a connection to its first head."""
 HANDSHAKE_S = 10.0
 """From a connection to the end of its TLS handshake, which takes two round trips."""
+UNDISTURBED_S = 1.0
+"""So long nobody makes room for others who is in a handshake, was answered, or is told goodbye: a
+client at work is never quiet for so long, and may just have sent its next request. And so long a
+stop waits for handshakes."""
 IDLE_S = 75.0
 """From an answer to the next head: longer than the minute between two posts of an agent."""
 BODY_UNREAD_BYTES_MAX = 512 * KIB
@@ -90,7 +91,7 @@ FILES_LOOK_S = 1.0
 CERTIFICATE_LEFT_S_MIN = 14 * 86_400
 """A certificate that ends sooner is told of: the usual renewal is 30 days before the end."""
 RATE_CLIENTS_MAX = 10_000
-"""Clients whose requests are counted one by one; what is more shares one count."""
+"""Clients without a token whose requests are counted one by one; what is more shares one count."""
 RATE_SWEEP_S = 1.0
 """How often, at most, those that have their whole burst again are looked for and forgotten."""
 

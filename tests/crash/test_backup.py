@@ -3,6 +3,7 @@ what goes on."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import random
@@ -13,9 +14,18 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from flowtally.wire.backup_manifest import decode_manifest
+from flowtally.clock import SystemClock
+from flowtally.errors import BackupError
+from flowtally.stores.restoring import restore as restore_backup
+from flowtally.wire.backup_manifest import (
+    AcceptedEntry,
+    FileEntry,
+    decode_manifest,
+    encode_manifest,
+)
 from tests.crash.backups import (
     Senders,
     assert_sums,
@@ -32,6 +42,7 @@ from tests.crash.service import Service, running, wait_for
 from tests.postgres import Postgres
 
 STORES = ("duckdb", "hourly", "sql", "memory")
+RECORD = b'[{"src_app":"a","dest_app":"b","vpc_id":"v","hour":1,"bytes_rx":1,"bytes_tx":0}]'
 _MIB = 1024 * 1024
 
 
@@ -212,6 +223,86 @@ def test_what_is_missing_or_too_much_is_refused(service: Service) -> None:
     done = flowtally("backup", backup, "--url", f"http://127.0.0.1:{service.port}")
     assert done.returncode == 1 and "is not empty" in done.stderr
     restore(backup, target)
+
+
+def test_a_manifest_that_lies_is_refused(any_service: Service) -> None:
+    """Whoever made it knows how to sign it: it is refused for what it says, in one line."""
+    service = any_service
+    service.start_ready()
+    backup, other = service.folder / "backup", service.folder / "other"
+    assert resend(service, [Sending("k", (), RECORD)]) == []
+    back_up(service, backup)
+    manifest = decode_manifest((backup / "manifest.json").read_bytes())
+    first, [accepted] = manifest.files[0], manifest.accepted
+
+    def lying(**said: object) -> bytes:
+        return encode_manifest(msgspec.structs.replace(manifest, **said))
+
+    def of(entry: FileEntry | AcceptedEntry, **said: object) -> bytes:
+        name = "files" if entry is first else "accepted"
+        others = manifest.files[1:] if entry is first else ()
+        return lying(**{name: (msgspec.structs.replace(entry, **said), *others)})
+
+    lies = [lying(store=store) for store in (*STORES, "", "postgres") if store != manifest.store]
+    lies += [
+        of(first, name=name)
+        for name in (f"../{backup.name}/{first.name}", str(backup / first.name))
+    ]
+    lies += [
+        of(first, bytes=-1),
+        of(first, sha256=""),
+        lying(files=()),
+        lying(files=(*manifest.files, first)),
+        lying(accepted=()),
+        of(accepted, batches=2),
+        of(accepted, bytes_rx="2"),
+        of(accepted, bytes_rx="-1"),
+        of(accepted, bytes_rx="x"),
+        of(accepted, bytes_tx="9" * 5_000),
+        b'{"manifest": ' + b"[" * 100_000,
+        b"\xff",
+        b"",
+    ]
+    for lie in lies:
+        shutil.copytree(backup, other)
+        (other / "manifest.json").write_bytes(lie)
+        refused(service, other, lie[:300])
+    # A file that is none of the store's, rightly hashed.
+    (backup / first.name).write_bytes(b"nonsense")
+    digest = hashlib.sha256(b"nonsense").hexdigest()
+    (backup / "manifest.json").write_bytes(of(first, bytes=8, sha256=digest))
+    refused(service, backup, b"nonsense")
+
+
+def refused(service: Service, backup: Path, why: bytes) -> None:
+    """With a word about it and nothing left; and the backup is removed."""
+    target = service.folder / "restored"
+    with pytest.raises(BackupError):
+        restore_backup(backup, target, SystemClock())
+    assert not target.exists() and not list(service.folder.glob(".*")), why
+    shutil.rmtree(backup)
+
+
+def test_two_restores_at_once(service: Service) -> None:
+    """The one that came second leaves alone what the first one is at, wherever that is."""
+    service.start_ready()
+    backup, target = service.folder / "backup", service.folder / "restored"
+    assert resend(service, [Sending("k", (), RECORD)]) == []
+    back_up(service, backup)
+    beside = service.folder / ".restored.restoring"
+    beside.mkdir()
+    (beside / "sums.duckdb").write_bytes(b"of a restore that was killed")
+    first = begin("restore", backup, "--data", target)
+    try:
+        wait_for(lambda: (beside / "journal.sqlite").exists(), 60, "it does not begin")
+        os.kill(first.pid, signal.SIGSTOP)
+        done = flowtally("restore", backup, "--data", target)
+        assert done.returncode == 1 and "another restore" in done.stderr, done
+    finally:
+        os.kill(first.pid, signal.SIGCONT)
+        assert first.wait(60) == 0
+    assert not beside.exists()
+    assert flowtally("verify", "--data", target).returncode == 0
 
 
 @pytest.mark.parametrize("store", ["duckdb", "hourly"])

@@ -91,6 +91,7 @@ CASES = {
         {"process_open_fds": "81x60", "process_max_fds": "100x60"},
         {"process_open_fds": "80x60", "process_max_fds": "100x60"},
     ),
+    "FlowtallyCredentialsUnusable": Case(part("tokens", 2), part("tokens", 2, stuck=1)),
     "FlowtallyCallersRefused": Case(
         {f'{_REQUESTS}_count{{status="401",route="/v1/flows",method="POST"}}': "0+120x60"},
         {f'{_REQUESTS}_count{{status="404",route="unknown",method="GET"}}': "0+120x60"},
@@ -107,6 +108,7 @@ MORE = [
         ),
     ),
     ("FlowtallyLedgerImbalance", Case(part("ledger", 2), part("ledger", 1))),
+    ("FlowtallyCredentialsUnusable", Case(part("certificate", 1), part("certificate", 0))),
     ("FlowtallyJournalFailed", Case(part("journal", 2), part("journal", 1))),
 ]
 

@@ -177,6 +177,28 @@ def test_the_answer_comes_before_any_of_the_body_is_asked_for(
     guarded.run(story())
 
 
+def test_who_was_turned_away_keeps_nobody_out(
+    guarded: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is still to come of a body that nobody reads is waited for where there is room alone."""
+    monkeypatch.setattr(limits, "DISCARD_S", 1_000.0)
+    monkeypatch.setattr(limits, "CONNECTIONS_MAX", 3)
+
+    async def story() -> None:
+        async with listening(guarded) as server:
+            refused = [server.peer() for _ in range(limits.CONNECTIONS_MAX)]
+            for peer in refused:
+                await peer.send(head("POST", "/v1/flows", "Content-Length: 9000000"))
+                assert (await peer.answer())[0] == 401
+            peer = server.peer()
+            await peer.send(head("GET", "/livez"))
+            assert (await peer.answer())[0] == 200
+            for peer in server.peers:
+                peer.close()
+
+    guarded.run(asyncio.wait_for(story(), 30))
+
+
 @pytest.mark.usefixtures("short_discards")
 def test_a_chunked_body_without_an_end_is_not_waited_for(guarded: Service) -> None:
     async def story() -> None:

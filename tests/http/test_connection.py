@@ -458,7 +458,7 @@ def test_who_makes_room_first(service: Service, monkeypatch: pytest.MonkeyPatch)
     """A silent one before one between two requests, that before one in the middle of a head; and
     never one that is at work."""
     monkeypatch.setattr(limits, "CONNECTIONS_MAX", 4)
-    monkeypatch.setattr(limits, "CONNECTION_QUIET_S_MIN", 0.05)
+    monkeypatch.setattr(limits, "UNDISTURBED_S", 0.05)
 
     async def story() -> None:
         async with listening(service) as server:

@@ -133,6 +133,7 @@ def drive(running: Running, token: str) -> None:
         ("GET", "/v1/hours", {"Authorization": f"Bearer {token}, Bearer {token}"}, None),
         ("GET", "/v1/hours", {"Authorization": token}, None),
         ("GET", "/livez", {**bearer, "X-Request-ID": token}, None),
+        ("GET", "/livez", {**bearer, "X-Request-ID": f"agent.{token}"}, None),
     ):
         assert running.ask(method, target, headers, body) > 0
     authorization = f"Authorization: Bearer {token}\r\n"

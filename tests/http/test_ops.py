@@ -203,6 +203,9 @@ def test_a_method_that_flows_do_not_take(service: Service, path: str, method: st
         "/hours",
         "/redoc",
         "/\r\nX: y",
+        "/v1/hours%0a",
+        "/v1/backup%0A",
+        "/livez\n",
         "/" + "a" * 10_000,
     ],
 )

@@ -222,6 +222,97 @@ def test_who_never_ends_the_handshake_is_put_out_and_keeps_nobody_out_for_long(
     service.run(story())
 
 
+def test_who_is_silent_in_a_handshake_keeps_nobody_out(
+    service: Service,
+    authority: Authority,
+    tls: Callable[[], ssl.SSLContext],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Places that handshakes have taken are there for others long before those would be given up;
+    who is at work keeps his."""
+    monkeypatch.setattr(limits, "HANDSHAKE_S", 1_000.0)
+    monkeypatch.setattr(limits, "UNDISTURBED_S", 0.2)
+    monkeypatch.setattr(limits, "CONNECTIONS_MAX", 20)
+
+    async def story() -> None:
+        async with listening(service, tls=tls) as server:
+            busy = await asyncio.to_thread(Peer, server.port, 60, trusting(authority))
+            await busy.send(post(BODY)[:-10])
+            await eventually(lambda: service.services.admission.in_flight_bytes > 0)
+            silent = [server.peer() for _ in range(limits.CONNECTIONS_MAX)]
+            await silent[0].send(b"\x16\x03\x01\x02\x00\x01\x00")
+            for _ in range(3):
+                peer = await asyncio.to_thread(Peer, server.port, 30, trusting(authority))
+                await peer.send(head("GET", "/livez"))
+                assert (await peer.answer())[0] == 200
+                peer.close()
+            assert await silent[0].is_closed(), "the oldest go first"
+            assert service.metric("flowtally_denied_total", reason="handshake") > 0
+            await busy.send(BODY[-10:])
+            assert (await busy.answer())[0] == 200
+            busy.close()
+
+    service.run(asyncio.wait_for(story(), 120))
+    assert service.counted() == (1, 0, 0)
+
+
+@pytest.mark.parametrize("asked", [b"", head("GET", "/livez", "Connection: close")])
+def test_who_says_no_goodbye_keeps_nobody_out(
+    service: Service,
+    authority: Authority,
+    tls: Callable[[], ssl.SSLContext],
+    monkeypatch: pytest.MonkeyPatch,
+    asked: bytes,
+) -> None:
+    """Silent ones that had their handshake, and those whose connection is being closed: TLS would
+    have the service wait until they agree to that."""
+    monkeypatch.setattr(limits, "CONNECTIONS_MAX", 20)
+
+    async def story() -> None:
+        async with listening(service, tls=tls) as server:
+            for _ in range(limits.CONNECTIONS_MAX):
+                silent = await asyncio.to_thread(Peer, server.port, 60, trusting(authority))
+                server.peers.append(silent)
+                if asked:
+                    await silent.send(asked)
+                    assert (await silent.answer())[0] == 200
+            for _ in range(3):
+                peer = await asyncio.to_thread(Peer, server.port, 60, trusting(authority))
+                server.peers.append(peer)
+                await peer.send(head("GET", "/livez"))
+                answer = peer.answer()
+                assert (await asyncio.wait_for(answer, limits.SEND_S / 3))[0] == 200
+            for peer in server.peers:
+                peer.close()
+
+    service.run(asyncio.wait_for(story(), 120))
+
+
+def test_a_stop_does_not_wait_until_a_handshake_is_given_up(
+    service: Service,
+    authority: Authority,
+    tls: Callable[[], ssl.SSLContext],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Those who wait for nothing but a request are let go, whoever else is in a handshake."""
+    monkeypatch.setattr(limits, "HANDSHAKE_S", 1_000.0)
+    monkeypatch.setattr(limits, "DRAIN_S", 1_000.0)
+    monkeypatch.setattr(limits, "UNDISTURBED_S", 0.2)
+
+    async def story() -> None:
+        async with listening(service, tls=tls) as server:
+            idle = await asyncio.to_thread(Peer, server.port, 60, trusting(authority))
+            await idle.send(head("GET", "/livez"))
+            assert (await idle.answer())[0] == 200
+            silent = server.peer()
+            await silent.send(b"\x16\x03\x01")
+            server.stop.set()
+            assert await idle.is_closed() and await silent.is_closed()
+            idle.close()
+
+    service.run(asyncio.wait_for(story(), 30))
+
+
 def test_a_stop_waits_for_no_handshake_for_ever(
     service: Service, tls: Callable[[], ssl.SSLContext], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,6 +17,7 @@ RECORD = "components schemas Record "
 PROBLEM = "components schemas Problem "
 SUM = "components schemas Sum "
 HOUR = FLOWS + "get parameters 0 "
+HOUR_REF = "#/components/schemas/Label"
 NEW_PARAMETER = {"name": "vpc_id", "in": "query", "schema": {"type": "string"}}
 
 
@@ -82,6 +83,21 @@ def changed(where: str, value: Any) -> dict[str, Any]:
         (SUM + "properties hour maximum", 2**40, "may now be outside its maximum"),
         (SUM + "propertyNames enum +", "proto", "may now be outside its propertyNames"),
         (SUM + "propertyNames", None, "may now be outside its propertyNames"),
+        (FLOWS + "get security 0 token", ["admin"], "no longer takes the credentials"),
+        (FLOWS + "get security", [{"key": []}, {}], "no longer takes the credentials"),
+        ("components securitySchemes token scheme", "basic", "the credentials token are others"),
+        ("components securitySchemes token", None, "the credentials token are others"),
+        ("security", [{"token": ["admin"]}], "GET /livez cannot be used without credentials"),
+        ("servers", [{"url": "/api"}], "the document has another servers"),
+        ("paths /v1/hours servers", [{"url": "/api"}], "/v1/hours has another servers"),
+        ("paths /v1/hours parameters", [NEW_PARAMETER], "/v1/hours has another parameters"),
+        (FLOWS + "get servers", [{"url": "/api"}], "GET /v1/flows has another servers"),
+        (FLOWS + "get parameters 1 style", "pipeDelimited", "has another style"),
+        (FLOWS + "get parameters 1 content", {"a/b": {}}, "has another content"),
+        ("components headers Retry-After schema type", "string", "may now be outside its type"),
+        (FLOWS + "get responses 304 headers ETag", {"schema": {"type": "integer"}}, "its type"),
+        (RECORD + "additionalProperties", {"type": "string"}, "other fields no longer takes its"),
+        (RECORD + "properties hour", {"$ref": "#/components/schemas/Sum"}, "no longer takes its"),
     ],
 )
 def test_a_change_that_breaks_clients(where: str, value: Any, told: str) -> None:
@@ -98,6 +114,13 @@ def test_a_change_that_breaks_clients(where: str, value: Any, told: str) -> None
         (FLOWS + "get summary", "Other words"),
         (FLOWS + "get deprecated", True),
         (FLOWS + "get security", [{}, {"token": []}]),
+        (FLOWS + "get security", [{}]),
+        (FLOWS + "get security +", {"key": []}),
+        ("components securitySchemes key", {"type": "apiKey", "in": "header", "name": "k"}),
+        ("components securitySchemes token description", "Other words"),
+        ("components headers Retry-After description", "Other words"),
+        (FLOWS + "get parameters 1 schema default", "json"),
+        (RECORD + "additionalProperties", True),
         (FLOWS + "get responses 425", {"description": "Too many"}),
         (FLOWS + "get responses 200 headers New", {"schema": {}}),
         (FLOWS + "get responses 200 content text/html", {"schema": {}}),
@@ -131,6 +154,27 @@ def test_values_of_an_answer() -> None:
     fewer = breaks(before, changed(PROBLEM + "properties title enum", ["a"]))
     assert fewer and all("is never 'b' any more" in one for one in fewer)
     assert breaks(before, openapi_document())
+
+
+def test_a_default_means_something() -> None:
+    before = changed(FLOWS + "get parameters 1 schema default", "json")
+    assert breaks(before, before) == []
+    told = "means something else where it is left out"
+    assert any(told in one for one in breaks(before, openapi_document()))
+
+
+def test_what_a_reference_leads_to_counts_wherever_it_stands() -> None:
+    """Also in what is not understood, and beside what a reference has next to it."""
+    before = changed("components schemas Record properties hour", {"anyOf": [{"$ref": HOUR_REF}]})
+    after = copy.deepcopy(before)
+    for document, largest in ((before, 10), (after, 5)):
+        document["components"]["schemas"]["Label"] = {"type": "integer", "maximum": largest}
+    assert any("has another anyOf" in one for one in breaks(before, after))
+    beside = {"$ref": HOUR_REF, "maximum": 3}
+    before["components"]["schemas"]["Record"]["properties"]["hour"] = {"$ref": HOUR_REF}
+    after = copy.deepcopy(before)
+    after["components"]["schemas"]["Record"]["properties"]["hour"] = beside
+    assert any("no longer takes its maximum: 10 and 3" in one for one in breaks(before, after))
 
 
 def test_what_was_deprecated_may_go() -> None:

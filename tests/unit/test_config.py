@@ -199,6 +199,14 @@ def test_what_is_unknown_is_told_with_the_nearest_name(
 
 def test_a_file_that_is_no_toml() -> None:
     assert fault_of({}, {}, "port 1").startswith("flowtally.toml is not valid TOML: ")
+    deep = "port = " + "[" * 10_000
+    assert fault_of({}, {}, deep).startswith("flowtally.toml is not valid TOML: ")
+
+
+def test_a_number_beyond_every_number() -> None:
+    """It is told like any other, also to whoever reloads."""
+    for name in ("request_deadline_s", "retention_hours"):
+        assert fault_of({}, {}, f"{name} = {'9' * 400}").startswith(f"{name} must be a ")
     Path("latin").write_bytes(b'host = "\xff"')
     with pytest.raises(SettingsError, match="latin is not valid TOML"):
         load({}, {}, Path("latin"))
@@ -278,6 +286,7 @@ def test_every_setting_says_what_it_is() -> None:
         ("postgresql+psycopg://u:s3@cret:x@host/db", "postgresql+psycopg://u:***@host/db"),
         ("postgresql+psycopg://u@host/db", "postgresql+psycopg://u@host/db"),
         ("mysql://u:s3cret@host", "mysql://u:***@host"),
+        ("mysql://u:s3://cret@host", "mysql://u:***@host"),
         ("u:s3cret@host", "u:***@host"),
         ("postgresql+psycopg://h/db?password=s3cret&x=1", "postgresql+psycopg://h/db?password=***&x=1"),
         ("postgresql+psycopg://h/db?sslpassword=s3cret", "postgresql+psycopg://h/db?sslpassword=***"),

@@ -14,7 +14,7 @@ from flowtally.access.watched import Watched
 from flowtally.clock import Clock
 from flowtally.model import PartHealth
 
-_HINT = "docs/guides/securing.md#a-file-cannot-be-used"
+_HINT = "docs/runbooks/credentials-unusable.md"
 _DAY_S = 86_400
 
 

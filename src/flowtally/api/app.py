@@ -8,7 +8,6 @@ from inspect import isawaitable
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
-from starlette.exceptions import HTTPException
 
 from flowtally.api.access_log import AccessLog
 from flowtally.api.asgi import answer_with
@@ -67,7 +66,11 @@ class App:
             except (AccessDenied, RateLimited) as error:
                 await self._turn_away(error, exchange)
                 return
-        if place is not None and place.operation == WRITE_OPERATION:
+        if place is None:
+            # Not left to FastAPI: to its patterns a path with a newline behind it is the same one.
+            await self._nowhere(exchange, path)
+            return
+        if place.operation == WRITE_OPERATION:
             write = self._write
             if self.dependency_overrides:
                 write = await self._overridden(write)
@@ -79,6 +82,13 @@ class App:
             # Starlette raises an unexpected error again once our handler has answered it.
             if not exchange.answered:
                 raise
+
+    async def _nowhere(self, exchange: Exchange, path: str) -> None:
+        """There is nothing at the path, or nothing for the method."""
+        allow = self._routes.allow(path)
+        if allow:
+            exchange.route = path
+        await send_problem(routing_problem(path, allow, exchange.request_id), exchange)
 
     async def _turn_away(self, error: AccessDenied | RateLimited, exchange: Exchange) -> None:
         """Answers without a look at the body."""
@@ -113,16 +123,7 @@ def _make_behind(services: Services, routes: RouteTable) -> FastAPI:
             logger.error("read failed", exc_info=error)
         return _response(problem_of(error, exchange.request_id))
 
-    async def on_routing(request: Request, error: Exception) -> Response:
-        assert isinstance(error, HTTPException)
-        exchange: Exchange = request.scope["flowtally"]
-        path = request.scope["path"]
-        # Not the header that comes with the error: that knows neither posts nor a second route.
-        allow = routes.allow(path) or None
-        return _response(routing_problem(error.status_code, path, allow, exchange.request_id))
-
     app.add_exception_handler(FlowtallyError, on_error)
-    app.add_exception_handler(HTTPException, on_routing)
     app.add_exception_handler(Exception, on_error)
     return app
 

@@ -65,6 +65,7 @@ class Connection(asyncio.Protocol, Stream):
         """Since when nothing is done but to wait for a request."""
         self._has_answered = False
         self._is_dismissed = False
+        self._is_closing = False
         self.entered_s = self._loop.time()
         self.is_leaving = False
         """Whether it ends with the answer that is told next."""
@@ -88,6 +89,8 @@ class Connection(asyncio.Protocol, Stream):
     def dismiss(self) -> None:
         """Ends the connection, unless a request comes first: others have more use for its place."""
         self._is_dismissed = True
+        if self._is_closing:
+            self._transport.abort()
         self._wake()
 
     def leave(self) -> None:
@@ -100,13 +103,20 @@ class Connection(asyncio.Protocol, Stream):
         """In which order connections are done without, the least first; None for one that is at
         work, or was a moment ago: it may have sent a request that is not here yet.
 
-        First go those that never sent anything, then those between two requests, then those in the
-        middle of a head; and of each, those that have waited longest."""
-        if self._waits_since_s is None or self._is_dismissed:
+        First go those that never sent anything or have had their last answer, then those between
+        two requests, then those in the middle of a head; and of each, those that have waited
+        longest."""
+        since_s = self._waits_since_s
+        if since_s is None or self._loop.time() - since_s < limits.UNDISTURBED_S:
             return None
-        if self._loop.time() - self._waits_since_s < limits.CONNECTION_QUIET_S_MIN:
+        if self._is_closing:
+            # What is still being sent is work; how much that is TLS does not tell exactly.
+            return None if self._transport.get_write_buffer_size() else (0, since_s)
+        if self._is_dismissed:
             return None
-        return 2 if self._parser.has_begun else int(self._has_answered), self._waits_since_s
+        if self._discarded_bytes is not None:
+            return 0, since_s
+        return 2 if self._parser.has_begun else int(self._has_answered), since_s
 
     @property
     def is_over(self) -> bool:
@@ -300,21 +310,32 @@ class Connection(asyncio.Protocol, Stream):
 
     async def _discard(self) -> None:
         """Throws away what still comes, for a while: a connection that is closed before it was read
-        to its end is reset, and its client may never see the answer."""
+        to its end is reset, and its client may never see the answer. That keeps nobody out."""
+        self._waits_since_s = self._loop.time()
         self._discarded_bytes = len(self._held)
         self._held = b""
         self._pause_reading(False)
         if not self._lost.done() and self._transport.can_write_eof():
             self._transport.write_eof()
         with suppress(TimeoutError), self._deadline.within(limits.DISCARD_S):
-            while not self._ended and self._discarded_bytes < limits.DISCARD_BYTES_MAX:
+            while not (self._ended or self._is_dismissed):
+                if self._discarded_bytes >= limits.DISCARD_BYTES_MAX:
+                    break
                 await self._hear()
+        self._waits_since_s = None
 
     def _close(self) -> None:
         if not self._lost.done():
+            self._is_closing = True
+            self._waits_since_s = self._loop.time()
+            is_sent = not self._transport.get_write_buffer_size()
             self._transport.close()
-            # It closes when all is sent; a client that does not read must not keep it.
-            self._abort = self._loop.call_later(limits.SEND_S, self._transport.abort)
+            # It closes when all is sent, and with TLS when the client has said goodbye as well. One
+            # that does not read must not keep it; one that was dismissed is waited for by others.
+            at_once = is_sent and self._is_dismissed and self._answering is None
+            self._abort = self._loop.call_later(
+                0 if at_once else limits.SEND_S, self._transport.abort
+            )
 
     def _awaits_continue(self, exchange: Exchange) -> bool:
         """Whether the client sends its body only when it is told to, and was not yet. One that is

@@ -256,8 +256,8 @@ def _origin_form(target: bytes) -> bytes:
 
 
 def _request_id(given: bytes | None) -> str:
-    # A token that was put here by mistake is in no log and in no answer.
-    if given is not None and _SAFE_ID.fullmatch(given) and not given.startswith(b"flt_"):
+    # A token that was put here by mistake, alone or behind something, is in no log and no answer.
+    if given is not None and _SAFE_ID.fullmatch(given) and b"flt_" not in given:
         return given.decode("ascii")
     return f"{_process}-{next(_numbers):x}"
 

@@ -52,10 +52,8 @@ _KINDS: dict[type[Exception], _Kind] = {
     errors.Unavailable: _Kind(503, "unavailable", "The service is not available now"),
 }
 _FAULT = _Kind(_SERVER_FAULT, "fault", "The service failed")
-_ROUTING = {
-    404: _Kind(404, "not-found", "There is nothing at this path"),
-    405: _Kind(405, "method-not-allowed", "The path does not take this method"),
-}
+_NOT_FOUND = _Kind(404, "not-found", "There is nothing at this path")
+_NO_METHOD = _Kind(405, "method-not-allowed", "The path does not take this method")
 DENIED_STATUSES = (401, 403, 429)
 POST_STATUSES = (400, 401, 403, 408, 413, 415, 422, 429, 500, 503)
 BACKUP_STATUSES = (401, 403, 429, 500, 501, 503)
@@ -93,12 +91,11 @@ def problem_of(error: Exception, request_id: str) -> Problem:
     return _problem(kind, detail, request_id, headers, fields)
 
 
-def routing_problem(status: int, path: str, allow: str | None, request_id: str) -> Problem:
-    """An unknown path, or a method that a path does not take."""
-    kind = _ROUTING.get(status, _Kind(status, "http", "The request cannot be answered"))
-    headers = [] if allow is None else [("Allow", allow)]
-    detail = kind.title if allow is None else f"{path[:200]} takes {allow}"
-    return _problem(kind, detail, request_id, headers, {})
+def routing_problem(path: str, allow: str, request_id: str) -> Problem:
+    """An unknown path, or a method that a path does not take: it takes those of `allow`."""
+    if not allow:
+        return _problem(_NOT_FOUND, _NOT_FOUND.title, request_id, [], {})
+    return _problem(_NO_METHOD, f"{path} takes {allow}", request_id, [("Allow", allow)], {})
 
 
 async def send_problem(problem: Problem, exchange: Exchange) -> None:
@@ -109,7 +106,7 @@ async def send_problem(problem: Problem, exchange: Exchange) -> None:
 
 def kinds() -> list[tuple[str, int, str]]:
     """Every kind of problem: the end of its `type`, its status, its title."""
-    found = {kind.slug: kind for kind in (*_KINDS.values(), *_ROUTING.values(), _FAULT)}
+    found = {kind.slug: kind for kind in (*_KINDS.values(), _NOT_FOUND, _NO_METHOD, _FAULT)}
     return [(kind.slug, kind.status, kind.title) for kind in found.values()]
 
 

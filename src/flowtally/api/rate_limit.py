@@ -30,8 +30,9 @@ class Taken:
 
 
 class RateLimit:
-    """Counts requests by client, each told from the others by a text or bytes. Remembers
-    `RATE_CLIENTS_MAX` of them, and all others as one."""
+    """Counts requests by client: one who has a token by bytes, of which there are no more than
+    tokens, and all others by a text. Of those it remembers `RATE_CLIENTS_MAX`, and what is more as
+    one: whoever has many addresses takes no place of a token's."""
 
     def __init__(self, requests_per_s: float, burst_requests: int, clock: Clock) -> None:
         self._interval_s = 1 / requests_per_s
@@ -80,4 +81,6 @@ class RateLimit:
         if now_s - self._swept_at_s >= limits.RATE_SWEEP_S:
             self._swept_at_s = now_s
             self._full_at_s = {one: at_s for one, at_s in found.items() if at_s > now_s}
-        return client if len(self._full_at_s) < limits.RATE_CLIENTS_MAX else _EVERYBODY_ELSE
+        if isinstance(client, bytes) or len(self._full_at_s) < limits.RATE_CLIENTS_MAX:
+            return client
+        return _EVERYBODY_ELSE

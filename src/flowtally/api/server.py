@@ -85,7 +85,8 @@ class _Door:
         self._clock = clock
         self._house = House(app, self._date, stop.is_set, self._on_end, secure=tls is not None)
         self._connections: set[Connection] = set()
-        self._entering: set[asyncio.Task[None]] = set()
+        self._entering: dict[asyncio.Task[None], float] = {}
+        """Those that are not connections yet, and since when."""
         self._left = asyncio.Event()
         self._is_open = False
         self._looks_at_s = 0.0
@@ -108,11 +109,13 @@ class _Door:
         """Waits until what is in flight is answered, and ends what takes too long."""
         with suppress(TimeoutError):
             async with asyncio.timeout(limits.DRAIN_S):
-                await asyncio.gather(*self._entering)
                 for connection in self._connections:
                     connection.stop()
+                # What does not enter in time is told so by the timeout.
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(limits.UNDISTURBED_S):
+                        await asyncio.gather(*self._entering)
                 await self._until_all_are_gone()
-        # What did not enter in time was told so by the timeout.
         for connection in self._connections:
             connection.abort()
         await self._until_all_are_gone()
@@ -138,8 +141,8 @@ class _Door:
         connection = Connection(self._house)
         self._connections.add(connection)
         task = self._loop.create_task(self._enter(connection, client), name="entering")
-        self._entering.add(task)
-        task.add_done_callback(self._entering.discard)
+        self._entering[task] = self._loop.time()
+        task.add_done_callback(self._entering.pop)
 
     def _make_room(self) -> None:
         """Somebody waits, and all places are taken, or all descriptors. Where nobody can be done
@@ -165,13 +168,9 @@ class _Door:
         """Ends some connections that ask for nothing; where there are none, has others leave with
         their next answer, those that came first. Returns how many that were."""
         count = max(len(self._connections) // _DISMISSED_SHARE, 1)
-        quiet = sorted(
-            (rank, number, connection)
-            for number, connection in enumerate(self._connections)
-            if (rank := connection.dispensability) is not None
-        )[:count]
-        for _, _, connection in quiet:
-            connection.dismiss()
+        quiet = self._dispensable()[:count]
+        for dismiss in quiet:
+            dismiss()
         if quiet:
             return len(quiet)
         staying = [one for one in self._connections if not one.is_leaving]
@@ -181,6 +180,22 @@ class _Door:
         for connection in leaving:
             connection.leave()
         return len(leaving)
+
+    def _dispensable(self) -> list[Callable[[], object]]:
+        """What dismisses those that can be done without, the least first. Who does not come to the
+        end of a handshake never sent anything either."""
+        late_s = self._loop.time() - limits.UNDISTURBED_S
+        found: list[tuple[tuple[int, float], Callable[[], object]]] = [
+            ((0, since_s), task.cancel)
+            for task, since_s in self._entering.items()
+            if since_s <= late_s
+        ]
+        found += (
+            (rank, connection.dismiss)
+            for connection in self._connections
+            if (rank := connection.dispensability) is not None
+        )
+        return [dismiss for _, dismiss in sorted(found, key=lambda one: one[0])]
 
     async def _enter(self, connection: Connection, client: socket.socket) -> None:
         client.setblocking(False)
@@ -194,8 +209,9 @@ class _Door:
                     ssl=self._tls(),
                     ssl_handshake_timeout=limits.HANDSHAKE_S,
                 )
-        except (OSError, asyncio.CancelledError) as error:
-            if self._tls is not None and isinstance(error, OSError):
+        except (OSError, asyncio.CancelledError):
+            # It failed, took too long, or others needed the place more.
+            if self._tls is not None and not self._stop.is_set():
                 self._on_handshake_failed()
             client.close()
             self._on_end(connection)

@@ -13,12 +13,13 @@ import typer
 from flowtally.cli.connection import DEFAULT_URL, Ca, TokenFile, client_of
 from flowtally.clock import SystemClock
 from flowtally.config import URL_VARIABLE
+from flowtally.errors import SettingsError
 from flowtally.wire.answers import timestamp
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from flowtally.client.health_watch import Look
+    from flowtally.client.health_watch import History, Look
 
 
 def command(
@@ -50,10 +51,12 @@ def command(
 
     Exit code, of the last look: 0 all ok, 1 a warning, 2 an error or no answer.
     """
-    from flowtally.client.health_watch import History, exit_code, look_at
+    from flowtally.client.health_watch import SERVICES_MAX, HealthWatch, History, exit_code
 
+    if len(urls) > SERVICES_MAX:
+        raise SettingsError(f"{len(urls)} services are too many: up to {SERVICES_MAX} are watched")
     looks_left = 1 if once else count
-    kept = None if history is None else History(history)
+    kept = None if history is None else _begun(History(history))
     last: dict[str, Look] = {}
     clock = SystemClock()
     began_s = clock.monotonic_s()
@@ -62,10 +65,11 @@ def command(
         clients = {
             url: stack.enter_context(client_of(url, token_file=token_file, ca=ca)) for url in urls
         }
+        watch = HealthWatch(clients, timeout_s, clock.monotonic_s)
         while True:
-            looks = look_at(clients, str(timestamp(clock.now_ms())), timeout_s, clock.monotonic_s)
+            looks = watch.look(str(timestamp(clock.now_ms())))
             if kept is not None:
-                kept.add(looks)
+                _keep(kept, looks)
             if not last:
                 _print_table(looks)
             for look in looks:
@@ -82,6 +86,22 @@ def command(
     code = exit_code(looks)
     if code:
         raise typer.Exit(code)
+
+
+def _begun(history: History) -> History:
+    try:
+        history.add(())
+    except OSError as error:
+        raise SettingsError(f"the history cannot be written: {error}") from error
+    return history
+
+
+def _keep(history: History, looks: Sequence[Look]) -> None:
+    try:
+        history.add(looks)
+    except OSError as error:
+        # A full disk is no reason to look no longer.
+        print(f"flowtally: the history is not kept: {error}", file=sys.stderr)
 
 
 def _print_table(looks: Sequence[Look]) -> None:

@@ -141,7 +141,11 @@ class _Raw(io.RawIOBase):
     def readinto(self, into: object) -> int:
         view = memoryview(cast(bytearray, into))
         while not self._rest:
-            piece = next(self._pieces, None)
+            try:
+                piece = next(self._pieces, None)
+            except OSError as error:
+                # Not to be taken for one of the folder that is written.
+                raise BackupError(f"what is backed up cannot be read: {error}") from error
             if piece is None:
                 return 0
             self._rest = memoryview(piece)

@@ -30,6 +30,8 @@ _PORT_MAX = 65_535
 _HEALTH_BYTES_MAX = 1024 * 1024
 _HEALTH_STATUSES = (200, 503)
 """Also what is unwell says how it is."""
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises for what is no JSON, or deeper than it reads."""
 Answer = TypeVar("Answer")
 
 
@@ -132,7 +134,7 @@ class FlowClient:
         self._http = httpx2.Client(
             base_url=_checked(url),
             headers=None if token is None else {"Authorization": f"Bearer {token}"},
-            verify=True if ca is None else _trusting(ca),
+            verify=_trust(url, ca),
             timeout=_TIMEOUT_S,
             transport=transport,
             follow_redirects=False,
@@ -234,6 +236,8 @@ class FlowClient:
                         raise Unreachable(f"no whole answer within {timeout_s:g} s")
         except httpx2.TransportError as error:
             raise Unreachable(str(error) or type(error).__name__) from error
+        except httpx2.DecodingError as error:
+            raise self._unexpected(error) from error
         if answer.status_code not in _HEALTH_STATUSES:
             raise Refused(answer.status_code, _problem_in(content))
         return self._decoded(content, Health)
@@ -250,8 +254,11 @@ class FlowClient:
     def _decoded(self, content: bytes, kind: type[Answer]) -> Answer:
         try:
             return msgspec.json.decode(content, type=kind)
-        except msgspec.DecodeError as error:
-            raise UnexpectedAnswer(f"{self._url} does not answer as flowtally: {error}") from error
+        except _UNREADABLE as error:
+            raise self._unexpected(error) from error
+
+    def _unexpected(self, why: Exception) -> UnexpectedAnswer:
+        return UnexpectedAnswer(f"{self._url} does not answer as flowtally: {why}")
 
     def _until_answered(
         self, method: str, path: str, headers: dict[str, str], body: bytes | None
@@ -280,6 +287,8 @@ class FlowClient:
             except httpx2.TransportError as error:
                 refuse_untrusted(self._url, error)
                 why = str(error) or type(error).__name__
+            except httpx2.DecodingError as error:
+                raise self._unexpected(error) from error
             wait_s = self._policy.wait_s(
                 attempt, self._monotonic_s() - began_s, random.random(), retry_after_s
             )
@@ -304,7 +313,13 @@ def _checked(url: str) -> str:
     return url
 
 
-def _trusting(ca: Path) -> ssl.SSLContext:
+def _trust(url: str, ca: Path | None) -> ssl.SSLContext | bool:
+    """Whom the service's certificate must be from."""
+    if ca is None:
+        if httpx2.URL(url).scheme == "https":
+            return True
+        # Nobody, since none is shown: reading those that the world trusts takes 30 ms.
+        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     try:
         return ssl.create_default_context(cafile=ca)
     except ssl.SSLError as error:
@@ -337,6 +352,6 @@ def _problem(answer: httpx2.Response) -> dict[str, Any]:
 def _problem_in(content: bytes) -> dict[str, Any]:
     try:
         found = msgspec.json.decode(content)
-    except msgspec.DecodeError:
+    except _UNREADABLE:
         return {}
     return found if isinstance(found, dict) else {}

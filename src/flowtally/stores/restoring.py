@@ -8,11 +8,14 @@ copied from may have gone on, and what it told of later states must not be taken
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import shutil
+import sqlite3
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,28 +49,55 @@ def restore(source: Path, target: Path, clock: Clock) -> Checked:
     manifest = read_manifest(source)
     target = target.absolute()
     _require_nothing_in(target)
-    beside = target.with_name(f".{target.name}.restoring")
-    shutil.rmtree(beside, ignore_errors=True)
     try:
-        beside.mkdir(mode=0o700, parents=True)
-        _require_room(beside, manifest)
-        for entry in manifest.files:
-            _copy_checked(source / entry.name, beside / entry.name, entry)
-        ledger = _opened(manifest, beside, clock)
-        sync_folder(beside)
-        try:
-            beside.rename(target)
-        except OSError as error:
-            raise BackupError(
-                f"{target} cannot be made: {error.strerror} (name a folder that is not there yet;"
-                " where that is a volume of its own, one in it)"
-            ) from error
-        sync_folder(target.parent)
+        with _folder_beside(target) as beside:
+            _require_room(beside, manifest)
+            for entry in manifest.files:
+                _copy_checked(source / entry.name, beside / entry.name, entry)
+            ledger = _opened(manifest, beside, clock)
+            sync_folder(beside)
+            try:
+                beside.rename(target)
+            except OSError as error:
+                raise BackupError(
+                    f"{target} cannot be made: {error.strerror} (name a folder that is not there"
+                    " yet; where that is a volume of its own, one in it)"
+                ) from error
+            sync_folder(target.parent)
     except OSError as error:
         raise BackupError(f"{source} could not be restored to {target}: {error}") from error
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
     return Checked(manifest, ledger)
+
+
+@contextmanager
+def _folder_beside(target: Path) -> Iterator[Path]:
+    """An empty folder that no other restore touches, until it was given the target's name; else it
+    is removed. Raises `BackupError` where another one is at work, and `OSError`."""
+    beside = target.with_name(f".{target.name}.restoring")
+    beside.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor = os.open(beside, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+
+    def is_ours() -> bool:
+        return beside.exists() and os.path.samestat(os.fstat(descriptor), beside.stat())
+
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BackupError(f"another restore to {target} is under way") from None
+        try:
+            # It may have got its name since it was opened.
+            if not is_ours():
+                raise BackupError(f"another restore to {target} was under way")
+            for left in beside.iterdir():
+                # Of a restore that was killed.
+                left.unlink()
+            yield beside
+        finally:
+            if is_ours():
+                shutil.rmtree(beside, ignore_errors=True)
+    finally:
+        os.close(descriptor)
 
 
 def read_manifest(source: Path) -> Manifest:
@@ -93,7 +123,7 @@ def read_manifest(source: Path) -> Manifest:
             )
     if found:
         raise BackupError(f"{source / min(found)} is not part of the backup")
-    if manifest.store not in _RENEWED or {one.name for one in manifest.files} - _FILES:
+    if {one.name for one in manifest.files} != _FILES.get(manifest.store):
         raise BackupError(f"{path} names what no store of this release has")
     return manifest
 
@@ -128,7 +158,7 @@ def _opened(manifest: Manifest, folder: Path, clock: Clock) -> Ledger:
     try:
         _RENEWED[manifest.store](folder)
         report = verify_store(manifest.store, folder, clock, _SQL_URL)
-    except (DataFolderError, duckdb.Error) as error:
+    except (DataFolderError, duckdb.Error, sqlite3.Error) as error:
         raise BackupError(f"the backup cannot be opened: {error}") from error
     if not report.is_sound:
         why = " ".join(report.faults) or "it does not balance"
@@ -183,4 +213,9 @@ _RENEWED: dict[str, Callable[[Path], None]] = {
     "memory": _renew_memory,
 }
 _SQL_URL = "sqlite+aiosqlite:///{data}/flows.sqlite"
-_FILES = {"journal.sqlite", "sums.duckdb", "results.sqlite", "flows.sqlite", "memory.parquet"}
+_FILES = {
+    "duckdb": {"journal.sqlite", "sums.duckdb"},
+    "hourly": {"journal.sqlite", "results.sqlite"},
+    "sql": {"flows.sqlite"},
+    "memory": {"memory.parquet"},
+}

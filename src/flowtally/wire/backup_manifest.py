@@ -7,6 +7,7 @@ hour, and each file with its size and SHA-256. Around it stands the SHA-256 of i
 from __future__ import annotations
 
 import hashlib
+from typing import Annotated
 
 import msgspec
 
@@ -14,6 +15,7 @@ from flowtally.model import Account, BackupPoint
 
 FORMAT = 1
 NAME = "manifest.json"
+_Digits = Annotated[str, msgspec.Meta(pattern="^[0-9]{1,100}$")]
 
 
 class ManifestFault(ValueError):
@@ -29,13 +31,14 @@ class FileEntry(msgspec.Struct, frozen=True):
 
 
 class AcceptedEntry(msgspec.Struct, frozen=True):
-    """What had been accepted in an arrival hour; bytes as text, because they know no end."""
+    """What had been accepted in an arrival hour; bytes as text, because few readers of JSON keep
+    such numbers."""
 
     arrival_hour: int
     batches: int
     records: int
-    bytes_rx: str
-    bytes_tx: str
+    bytes_rx: _Digits
+    bytes_tx: _Digits
 
 
 class Manifest(msgspec.Struct, frozen=True):
@@ -112,5 +115,5 @@ def decode_manifest(text: bytes) -> Manifest:
                 f" {release.format}, and up to format {FORMAT} is read here"
             )
         return msgspec.json.decode(inner, type=Manifest)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ManifestFault(f"is damaged, or no manifest of a backup: {error}") from error

@@ -76,3 +76,25 @@ def test_the_table_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     clock.advance_ms(60_000)
     assert limit.take("new").remaining == 1
     assert len(limit._full_at_s) == 1
+
+
+def test_addresses_take_no_place_of_a_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many a stranger has, who proves himself keeps the rate that is his."""
+    monkeypatch.setattr(limits, "RATE_CLIENTS_MAX", 100)
+    limit = RateLimit(0.1, 3, ManualClock())
+    for number in range(1_000):
+        limit.take(str(number))
+    assert not limit.take("stranger").granted
+    for token in (b"1", b"2"):
+        assert [limit.take(token).granted for _ in range(4)] == [True] * 3 + [False]
+
+
+def test_tokens_that_are_no_longer_used_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "RATE_CLIENTS_MAX", 100)
+    clock = ManualClock()
+    limit = RateLimit(1, 2, clock)
+    for number in range(1_000):
+        limit.take(b"%d" % number)
+    clock.advance_ms(60_000)
+    limit.take(b"new")
+    assert len(limit._full_at_s) == 1

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import resource
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
-from flowtally.client.health_watch import History, Look
+from flowtally.client.client import FlowClient
+from flowtally.client.health_watch import HealthWatch, History, Look
 from flowtally.config import Settings
 from tests.unit.cli.conftest import Call, Running, serving
 
@@ -22,6 +24,7 @@ WARNING = (
     ' "hint": "docs/runbooks/clock-jumped.md", "unknown": 1}, {"name": "a", "state": "ok"}]}'
 )
 NOWHERE = "http://127.0.0.1:1"
+LOOK = Look("1", "http://x", "ok", 1, "", ())
 
 
 @pytest.fixture
@@ -61,10 +64,11 @@ def answering(*answers: Callable[[socket.socket], object]) -> Iterator[str]:
             thread.join(60)
 
 
-def says(body: str, status: int = 200) -> Callable[[socket.socket], object]:
+def says(body: str, status: int = 200, headers: str = "") -> Callable[[socket.socket], object]:
     """An answer that is whole."""
-    head = f"HTTP/1.1 {status} X\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
-    return lambda connection: connection.sendall((head + body).encode())
+    length = f"Connection: close\r\nContent-Length: {len(body)}\r\n"
+    answer = f"HTTP/1.1 {status} X\r\n{headers}{length}\r\n{body}"
+    return lambda connection: connection.sendall(answer.encode(errors="surrogateescape"))
 
 
 def trickle(connection: socket.socket) -> None:
@@ -73,6 +77,21 @@ def trickle(connection: socket.socket) -> None:
     # It is the other end that gives up.
     while True:
         connection.sendall(b" ")
+        time.sleep(0.05)
+
+
+def drip(connection: socket.socket) -> None:
+    """A head now and then a byte, without an end: what came is never a whole answer."""
+    connection.sendall(b"HTTP/1.1 200 X\r\nX: ")
+    while True:
+        connection.sendall(b"a")
+        time.sleep(0.05)
+
+
+def hold_off(connection: socket.socket) -> None:
+    """Says again and again that an answer will come."""
+    while True:
+        connection.sendall(b"HTTP/1.1 102 Processing\r\n\r\n")
         time.sleep(0.05)
 
 
@@ -110,7 +129,9 @@ def test_the_exit_code(call: Call, body: str, status: int, code: int, told: str)
     assert told in done.out
 
 
-@pytest.mark.parametrize("answer", [trickle, flood, lambda connection: connection.recv(1)])
+@pytest.mark.parametrize(
+    "answer", [trickle, drip, hold_off, flood, lambda connection: connection.recv(1)]
+)
 def test_whoever_does_not_come_to_an_end_is_unreachable(
     call: Call, well: Running, answer: Callable[[socket.socket], object]
 ) -> None:
@@ -121,6 +142,58 @@ def test_whoever_does_not_come_to_an_end_is_unreachable(
         assert time.monotonic() - began_s < 10
     assert done.code == 2
     assert [line.split()[1] for line in done.lines[1:]] == ["unreachable", "ok", "unreachable"]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        says("[" * 100_000),
+        says("[" * 100_000, 500),
+        says('{"status": "ok", "parts": [], "more": ' + "[" * 100_000),
+        says('{"status": "\udcff", "parts": []}'),
+        says("\udcff", 500),
+        says("no gzip", headers="Content-Encoding: gzip\r\n"),
+        says("", 301, headers="Location: http://[x/\r\n"),
+        says("", headers="Set-Cookie: \udcff=;;;\r\n"),
+        lambda connection: connection.sendall(b"SSH-2.0-OpenSSH_9.2\r\n"),
+        lambda connection: connection.sendall(b"\x00\xff" * 1_000),
+    ],
+)
+def test_whatever_one_answers_the_others_are_looked_at(
+    call: Call, well: Running, answer: Callable[[socket.socket], object]
+) -> None:
+    with answering(answer) as url:
+        done = call("health", "--count", "2", "--interval-s", "0.1", url, well.url)
+    assert done.code == 2, done
+    assert [line.split()[1] for line in done.lines[1:]] == ["unreachable", "ok"], done
+
+
+def test_one_that_hangs_does_not_hold_up_the_next_look(call: Call) -> None:
+    began_s = time.monotonic()
+    with answering(drip) as url:
+        done = call("health", "--count", "3", "--interval-s", "0.1", "--timeout-s", "0.3", url)
+    assert done.code == 2 and time.monotonic() - began_s < 10
+    assert "no whole answer within 0.3 s" in done.out
+
+
+def test_many_that_are_silent_take_no_longer_than_one() -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=256) as silent, ExitStack() as stack:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        clients = {
+            f"{url}/{number}": stack.enter_context(FlowClient(f"{url}/{number}"))
+            for number in range(150)
+        }
+        began_s = time.monotonic()
+        looks = HealthWatch(clients, 3.0, time.monotonic).look("1")
+        took_s = time.monotonic() - began_s
+    assert [look.state for look in looks] == ["unreachable"] * 150
+    # In five rounds of thirty they would take fifteen seconds.
+    assert took_s < 9
+
+
+def test_too_many_services_are_refused(call: Call) -> None:
+    done = call("health", "--once", *(f"{NOWHERE}/{number}" for number in range(1_001)))
+    assert done.code == 2 and "up to 1000 are watched" in done.err
 
 
 def test_changes_are_lines(call: Call) -> None:
@@ -183,5 +256,32 @@ def test_a_url_that_is_none(call: Call) -> None:
 
 def test_a_history_that_cannot_be_written(call: Call, tmp_path: Path) -> None:
     done = call("health", "--once", "--history", str(tmp_path), NOWHERE)
-    assert done.code == 1
+    # Not 1: that is a warning.
+    assert done.code == 2
     assert "Is a directory" in done.err
+
+
+def test_a_history_that_can_be_written_no_more(tmp_path: Path) -> None:
+    """What did not fit is not in it, not even by half, and the next line is whole."""
+    file = tmp_path / "history.jsonl"
+    history = History(file)
+    history.add([LOOK])
+    size_bytes = file.stat().st_size
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes + 10, hard))
+    try:
+        with pytest.raises(OSError):
+            history.add([LOOK])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert file.stat().st_size == size_bytes
+    history.add([LOOK])
+    assert [json.loads(line)["ts"] for line in file.read_text().splitlines()] == ["1", "1"]
+
+
+def test_a_full_disk_does_not_end_the_watch(call: Call) -> None:
+    with answering(says(OK)) as url:
+        done = call("health", "--count", "2", "--interval-s", "0.1", "--history", "/dev/full", url)
+    assert done.code == 0, done
+    assert done.err.count("the history is not kept") == 2
+    assert done.lines[1].split()[1] == "ok"
