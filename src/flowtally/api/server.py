@@ -165,21 +165,20 @@ class _Door:
         self._loop.call_later(_TRY_AGAIN_S, self.open)
 
     def _dismiss(self) -> int:
-        """Ends some connections that ask for nothing; where there are none, has others leave with
+        """Ends some connections that ask for nothing; where they are too few, has others leave with
         their next answer, those that came first. Returns how many that were."""
         count = max(len(self._connections) // _DISMISSED_SHARE, 1)
         quiet = self._dispensable()[:count]
         for dismiss in quiet:
             dismiss()
-        if quiet:
-            return len(quiet)
         staying = [one for one in self._connections if not one.is_leaving]
         already = len(self._connections) - len(staying)
         more = max(len(self._connections) // _LEAVING_SHARE, 1) - already
-        leaving = sorted(staying, key=lambda one: one.entered_s)[: max(min(count, more), 0)]
+        more = max(min(count - len(quiet), more), 0)
+        leaving = sorted(staying, key=lambda one: one.entered_s)[:more]
         for connection in leaving:
             connection.leave()
-        return len(leaving)
+        return len(quiet) + len(leaving)
 
     def _dispensable(self) -> list[Callable[[], object]]:
         """What dismisses those that can be done without, the least first. Who does not come to the
