@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help setup setup-dev kernel run test check check-style check-types check-repo kernel-test \
-	fuzz crash openapi bench bench-peers bench-scaling bench-stores lock clean
+	fuzz crash openapi bench bench-peers bench-scaling bench-stores bench-overload lock clean
 PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := src tests benchmarks
@@ -101,6 +101,9 @@ bench-scaling: .venv/.ready-dev .venv/.kernel ## measure how the figures grow; A
 
 bench-stores: .venv/.peers ## measure what each store gives and costs; ARGS are passed on
 	$(BIN)/python -m benchmarks.stores.run $(ARGS)
+
+bench-overload: .venv/.ready-dev .venv/.kernel ## measure ten times its load, and half of it for long; ARGS are passed on
+	$(BIN)/python -m benchmarks.overload.run $(ARGS)
 
 .venv/.peers: .venv/.ready-dev .venv/.kernel requirements-peers.lock benchmarks/peers/install.sh
 	$(call install,--target .venv/peers --require-hashes -r requirements-peers.lock)

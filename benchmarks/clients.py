@@ -24,7 +24,7 @@ _BEGIN_IN_S = 0.2
 """Long enough for every client to have read when to begin."""
 _LOOK_EVERY_S = 0.25
 _BUSY_CORES = 0.85
-_BUFFERED = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+BUFFERED = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
 """The environment of a client. Unbuffered, Python drops what a pipe does not take at once, and a
 pipe takes no more than it has room for once uvloop has run."""
 _IDLE_CORES_MIN = 0.4
@@ -212,7 +212,7 @@ def _clients(
                     stdout=subprocess.PIPE,
                     stderr=subprocess.PIPE,
                     text=True,
-                    env=_BUFFERED,
+                    env=BUFFERED,
                 )
             )
         for client in clients:
