@@ -102,7 +102,7 @@ bench-scaling: .venv/.ready-dev .venv/.kernel ## measure how the figures grow; A
 bench-stores: .venv/.peers ## measure what each store gives and costs; ARGS are passed on
 	$(BIN)/python -m benchmarks.stores.run $(ARGS)
 
-bench-overload: .venv/.ready-dev .venv/.kernel ## measure ten times its load, and half of it for long; ARGS are passed on
+bench-overload: .venv/.ready-dev .venv/.kernel ## measure ten times its load, and a soak; ARGS are passed on
 	$(BIN)/python -m benchmarks.overload.run $(ARGS)
 
 .venv/.peers: .venv/.ready-dev .venv/.kernel requirements-peers.lock benchmarks/peers/install.sh

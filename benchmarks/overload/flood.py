@@ -1,5 +1,6 @@
 """One process of clients that do not wait: refused, they ask again at once, on a new connection if
-they must; unless they are patient, and wait as they are told. Runs as `python -m benchmarks.overload.flood` and prints what it saw as JSON.
+they must; unless they are patient, and wait as they are told. Runs as
+`python -m benchmarks.overload.flood` and prints what it saw as JSON.
 
 Closed-loop clients each send when they are answered. With a rate, batches are sent when they are
 due, whatever became of the others: on a connection that is free, or on one more, until there are
