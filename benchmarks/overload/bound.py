@@ -1,7 +1,7 @@
 """How much memory the service may hold by its limits: docs/guides/limits.md has it as a formula.
 
-DuckDB's own memory is bounded by DuckDB (by default 80 % of the machine's) and is not in it: a
-service that stays below this one has not needed that.
+DuckDB's own memory is bounded by DuckDB (by default 80 % of the machine's) and is not in it: it is
+told on /health, and what it was at the end of a load is added.
 """
 
 from __future__ import annotations

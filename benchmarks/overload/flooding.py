@@ -98,6 +98,7 @@ def measure_load(load: Load, options: argparse.Namespace, folder: Path) -> Line:
         ]
         with Watch(pid, options.look_every) as watch:
             line = _flood(flows, options, started, bodies)
+        duckdb_bytes = int(started.facts("applier")["duckdb_memory_bytes"])
         found = checked_sums(started, bodies)
         line |= {
             "peaks": peaks,
@@ -107,7 +108,8 @@ def measure_load(load: Load, options: argparse.Namespace, folder: Path) -> Line:
                 for best in peaks
             ),
             "memory_bytes_idle": idle_bytes,
-            "memory_bytes_bound": memory_bytes_bound(idle_bytes),
+            "memory_bytes_of_duckdb": duckdb_bytes,
+            "memory_bytes_bound": memory_bytes_bound(idle_bytes) + duckdb_bytes,
             "memory_bytes_highest": highest_memory_bytes(pid),
             "descriptors_highest": max(sample.descriptors for sample in watch.samples),
             "threads_highest": max(sample.threads for sample in watch.samples),

@@ -242,6 +242,23 @@ def test_each_start_writes_the_same_sums_anew(tmp_path: Path) -> None:
     assert (len(written), len(contents)) == (3, 1)
 
 
+def test_what_duckdb_holds_in_memory_is_told(tmp_path: Path) -> None:
+    async def story() -> None:
+        store = DuckdbStore(tmp_path, ManualClock())
+        await store.start()
+        before = store.applier.health().facts["duckdb_memory_bytes"]
+        rows = {(f"app-{number}", "b", "v", 1): [1, 1, 1] for number in range(100_000)}
+        await store.write([Batch("many", True, b"body", Tally(rows), len(rows))])
+        await store.applier.wait_applied(1, 60)
+        await store.applier.run_between(lambda: None)
+        held = store.applier.health().facts["duckdb_memory_bytes"]
+        assert isinstance(before, int) and isinstance(held, int)
+        assert held > before + 1_000_000
+        await store.close()
+
+    in_loop(story)
+
+
 def test_a_second_store_on_the_same_folder_is_refused_by_name(tmp_path: Path) -> None:
     async def story() -> None:
         first = DuckdbStore(tmp_path, ManualClock())

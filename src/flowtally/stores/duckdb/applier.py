@@ -76,6 +76,7 @@ class Applier:
         self.counts = RowCounts()
         self.compactions = 0
         self.compaction_s = 0.0
+        self._duckdb_memory_bytes = 0
         """How long all of them took together."""
         self._doing, self._doing_s_max = "idle", limits.BEAT_AGE_S_MAX
         """What the thread does, or did when it failed; and how long that may take."""
@@ -216,6 +217,7 @@ class Applier:
         self._tell_waiters()
         if self._clock.monotonic_s() >= end_s:
             return
+        self._duckdb_memory_bytes = self._database.memory_bytes()
         quiet = self._clock.monotonic_s() - self._busy_s > QUIET_S
         due = None if closing else self.counts.due(quiet, self._clock.arrival_hour())
         if due is not None:
@@ -314,6 +316,7 @@ class Applier:
             "pending_batches": self._journal.last_sequence - self.applied,
             "compactions": self.compactions,
             "compaction_s": round(self.compaction_s, 3),
+            "duckdb_memory_bytes": self._duckdb_memory_bytes,
             "rows_recent": sum(tuple(self.counts.recent.values())),
             "rows_base": sum(tuple(self.counts.base.values())),
         }

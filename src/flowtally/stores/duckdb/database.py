@@ -257,6 +257,13 @@ class Database:
                 self._reading -= 1
                 self._idle.notify_all()
 
+    def memory_bytes(self) -> int:
+        """What DuckDB holds in memory, of what it may: its blocks, and what queries need."""
+        [(held,)] = self.writer.execute(
+            "SELECT COALESCE(SUM(memory_usage_bytes), 0)::BIGINT FROM duckdb_memory()"
+        ).fetchall()
+        return int(held)
+
     def log_bytes(self) -> int:
         """The size of DuckDB's write-ahead log."""
         wal = self.path.with_name(self.path.name + ".wal")
