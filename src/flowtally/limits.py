@@ -41,6 +41,8 @@ ERRORS_LISTED_MAX = 100
 CONNECTIONS_MAX = 1_024
 """Open at once. Where one more comes, those that have been quiet make room; where all are at work,
 it waits in the kernel's queue until one of them has left with its answer."""
+ACCEPTED_AT_ONCE_MAX = 64
+"""In one turn of the event loop, which takes a quarter of a second where all are at work."""
 BACKLOG_MAX = 4_096
 """Clients in the kernel's queue, where it allows so many; who does not fit tries again after a
 second."""

@@ -126,23 +126,31 @@ class _Door:
             await self._left.wait()
 
     def _accept(self) -> None:
+        """Lets in whoever waits: under load the event loop comes by only a few times a second."""
+        for _ in range(limits.ACCEPTED_AT_ONCE_MAX):
+            if not self._accept_one():
+                return
+
+    def _accept_one(self) -> bool:
+        """Whether somebody was let in, and another may be."""
         if len(self._connections) >= limits.CONNECTIONS_MAX:
             self._make_room()
-            return
+            return False
         try:
             client, _ = self._listener.accept()
         except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-            return
+            return False
         except OSError as error:
             # Out of descriptors or memory: who is inside may leave, and give some back.
             logger.warning("cannot take a connection", extra={"error": str(error)})
             self._make_room()
-            return
+            return False
         connection = Connection(self._house)
         self._connections.add(connection)
         task = self._loop.create_task(self._enter(connection, client), name="entering")
         self._entering[task] = self._loop.time()
         task.add_done_callback(self._entering.pop)
+        return True
 
     def _make_room(self) -> None:
         """Somebody waits, and all places are taken, or all descriptors. Where nobody can be done
