@@ -126,16 +126,17 @@ class _Door:
             await self._left.wait()
 
     def _accept(self) -> None:
-        """Lets in whoever waits: under load the event loop comes by only a few times a second."""
+        """Somebody waits. Lets in him and, since under load the event loop comes by only a few times
+        a second, others who may wait behind him."""
+        if len(self._connections) >= limits.CONNECTIONS_MAX:
+            self._make_room()
+            return
         for _ in range(limits.ACCEPTED_AT_ONCE_MAX):
-            if not self._accept_one():
+            if not self._accept_one() or len(self._connections) >= limits.CONNECTIONS_MAX:
                 return
 
     def _accept_one(self) -> bool:
         """Whether somebody was let in, and another may be."""
-        if len(self._connections) >= limits.CONNECTIONS_MAX:
-            self._make_room()
-            return False
         try:
             client, _ = self._listener.accept()
         except (BlockingIOError, InterruptedError, ConnectionAbortedError):
