@@ -126,8 +126,8 @@ class _Door:
             await self._left.wait()
 
     def _accept(self) -> None:
-        """Somebody waits. Lets in him and, since under load the event loop comes by only a few times
-        a second, others who may wait behind him."""
+        """Somebody waits. Lets in him and, since under load the event loop comes by only a few
+        times a second, others who may wait behind him."""
         if len(self._connections) >= limits.CONNECTIONS_MAX:
             self._make_room()
             return
