@@ -21,12 +21,13 @@ from benchmarks.clients import BUFFERED
 from benchmarks.overload.bound import memory_bytes_bound
 from benchmarks.overload.flood import Flooded
 from benchmarks.overload.loads import TIMES, Clients, Load
-from benchmarks.overload.watching import Watch, highest_memory_bytes, look
+from benchmarks.overload.watching import Watch, look
+from benchmarks.processes import Memory
 from benchmarks.results import Line
-from benchmarks.subject import FLOWTALLY, ROOT, Running, SubjectFailed, assert_equal, running
+from benchmarks.subject import FLOWTALLY, ROOT, Running, SubjectFailed, assert_sums, running
 from benchmarks.traffic import ExpectedSums, Pool
 
-_BEGIN_IN_S = 2.0
+BEGIN_IN_S = 2.0
 """Long enough for every process to have read its bodies."""
 _PROCESSES = 2
 _PROBES_PER_S = 50.0
@@ -110,7 +111,7 @@ def measure_load(load: Load, options: argparse.Namespace, folder: Path) -> Line:
             "memory_bytes_idle": idle_bytes,
             "memory_bytes_of_duckdb": duckdb_bytes,
             "memory_bytes_bound": memory_bytes_bound(idle_bytes) + duckdb_bytes,
-            "memory_bytes_highest": highest_memory_bytes(pid),
+            "memory_bytes_highest": Memory([pid]).highest_bytes(),
             "descriptors_highest": max(sample.descriptors for sample in watch.samples),
             "threads_highest": max(sample.threads for sample in watch.samples),
             "flows_checked": found,
@@ -124,7 +125,7 @@ def peak_of(
     """What is acknowledged to such clients, in the number that is served best, and nobody else."""
     tried = []
     for connections in clients.tried:
-        begin_s = time.monotonic() + _BEGIN_IN_S
+        begin_s = time.monotonic() + BEGIN_IN_S
         seconds = options.warm_up + options.peak_seconds
         flows = [Flow(clients, connections)]
         with _clients(flows, begin_s, seconds, started, bodies) as processes:
@@ -153,7 +154,7 @@ def _flow(clients: Clients, best: Line, options: argparse.Namespace) -> Flow:
 def _flood(
     flows: Sequence[Flow], options: argparse.Namespace, started: Running, bodies: Bodies
 ) -> Line:
-    begin_s = time.monotonic() + _BEGIN_IN_S + options.calm_seconds
+    begin_s = time.monotonic() + BEGIN_IN_S + options.calm_seconds
     end_s = begin_s + options.seconds
     probe = Flow(Clients(_PROBE_RECORDS, ()), _CONNECTIONS_OF_PROBE, _PROBES_PER_S, processes=1)
     probed_s = options.seconds + 2 * options.calm_seconds + _NORMAL_FOR_S
@@ -297,6 +298,7 @@ def _between(
 
 
 def quantile(waits_s: Sequence[float], share: float) -> float:
+    """The wait that such a share of them does not pass; 0 where there are none."""
     ordered = sorted(waits_s)
     return ordered[int(len(ordered) * share)] if ordered else 0.0
 
@@ -304,10 +306,5 @@ def quantile(waits_s: Sequence[float], share: float) -> float:
 def checked_sums(started: Running, bodies: Bodies) -> int:
     """Holds every sum against what was acknowledged; returns how many there are."""
     expected = bodies.sums()
-    found: ExpectedSums = {}
-    for hour in sorted({key[3] for key in expected}):
-        for row in json.loads(started.sums(hour)):
-            key = (row["src_app"], row["dest_app"], row["vpc_id"], row["hour"])
-            found[key] = (row["bytes_rx"], row["bytes_tx"])
-    assert_equal(found, expected, started.subject.name)
+    assert_sums(started, expected)
     return len(expected)

@@ -32,8 +32,8 @@ def page(results: Line) -> str:
     return f"""# Flowtally under {TIMES} times its load, and under half of it for long
 
 `flowtally serve` as it comes, on an empty folder for each load. Server and clients share the
-machine. Refused clients do not wait: they ask again at once. Every sum was held against what was
-acknowledged; what had no answer was sent again by its key.
+machine. Refused clients do not wait unless it is said: they ask again at once. Every sum was held
+against what was acknowledged; what had no answer was sent again by its key.
 {note}
 {about}
 

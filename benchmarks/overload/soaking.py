@@ -14,7 +14,7 @@ from typing import Any
 
 from benchmarks.clients import BUFFERED
 from benchmarks.overload.flood import Flooded
-from benchmarks.overload.flooding import Bodies, checked_sums, peak_of, quantile
+from benchmarks.overload.flooding import BEGIN_IN_S, Bodies, checked_sums, peak_of, quantile
 from benchmarks.overload.loads import Clients
 from benchmarks.overload.watching import Sample, Watch, slope, thirds
 from benchmarks.results import Line
@@ -23,7 +23,6 @@ from benchmarks.subject import FLOWTALLY, ROOT, SubjectFailed, running
 _BATCH_RECORDS = 100
 _CONNECTIONS = 64
 _CLIENTS = Clients(_BATCH_RECORDS, (_CONNECTIONS,))
-_BEGIN_IN_S = 2.0
 _STEADY_SHARE = 0.2
 """How much of the run is left out of the slopes: caches fill, threads start."""
 
@@ -34,7 +33,7 @@ def measure_soak(options: argparse.Namespace, folder: Path) -> Line:
     bodies = Bodies(folder)
     with running(FLOWTALLY, folder) as started:
         best = peak_of(_CLIENTS, options, started, bodies)
-        begin_s = time.monotonic() + _BEGIN_IN_S
+        begin_s = time.monotonic() + BEGIN_IN_S
         command = [sys.executable, "-m", "benchmarks.overload.soak", "--port", str(started.port)]
         command += ["--bodies", str(bodies.path(_BATCH_RECORDS))]
         command += ["--connections", str(_CONNECTIONS), "--rate", str(best["batches_per_s"] / 2)]

@@ -58,12 +58,6 @@ def look(pid: int) -> Sample:
     )
 
 
-def highest_memory_bytes(pid: int) -> int:
-    """The most that was ever resident; the kernel misses nothing between two looks."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    return int(status.partition("VmHWM:")[2].split()[0]) * 1024
-
-
 def slope(points: Sequence[tuple[float, float]]) -> float:
     """By how much a value grows in a second, by least squares."""
     count = len(points)
