@@ -76,8 +76,9 @@ class Applier:
         self.counts = RowCounts()
         self.compactions = 0
         self.compaction_s = 0.0
-        self._duckdb_memory_bytes = 0
         """How long all of them took together."""
+        self._duckdb_memory_bytes = 0
+        """What it was when it was looked at last; `health` may not ask the database."""
         self._doing, self._doing_s_max = "idle", limits.BEAT_AGE_S_MAX
         """What the thread does, or did when it failed; and how long that may take."""
         self._journal = journal
